@@ -1,0 +1,212 @@
+//! The validated configuration: what every other crate sees. Values of these types cannot be wrong, so nothing
+//! after the parser checks them again. Never reads a file, never touches serde.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::hostname::HostnamePattern;
+
+/// A whole configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Folder of the hand-off and admin sockets.
+    pub runtime_dir: PathBuf,
+    /// Worker threads of the router; `None` means one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// What the router drops to when it is started as root; `None` means [`DEFAULT_ROUTER_UID`](crate::DEFAULT_ROUTER_UID).
+    pub user: Option<User>,
+    /// Where tenants without a `sandbox.uid` get theirs from.
+    pub uid_range: UidRange,
+    /// How passthrough bytes move.
+    pub data_path: DataPath,
+    /// Address of the read-only HTTP endpoint; `None` means off.
+    pub admin: Option<SocketAddr>,
+    /// One JSON line per connection; `None` means off.
+    pub access_log: Option<AccessLogPath>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// At least one; names and hostnames are unique.
+    pub tenants: Vec<Tenant>,
+}
+
+/// A user by name or number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// A name of the user database.
+    Name(String),
+    /// A numeric uid; the gid is the same number.
+    Id(u32),
+}
+
+/// An inclusive range of uids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UidRange {
+    /// The lowest uid.
+    pub first: u32,
+    /// The highest uid; not below `first`.
+    pub last: u32,
+}
+
+/// How the bytes of passthrough connections move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataPath {
+    /// The best rung of the ladder for each connection.
+    Auto,
+    /// splice(2) from the first byte.
+    Splice,
+    /// Read and write through the worker's buffer, always.
+    Copy,
+}
+
+/// Where access log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogPath {
+    /// The standard output (`-`).
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// One address that accepts connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique among the listeners.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Bounds of the peek step.
+    pub client_hello: ClientHelloLimits,
+    /// What a hello without a server name gets.
+    pub on_no_server_name: Fallback,
+    /// What a name that no tenant claims gets.
+    pub on_unmatched: Fallback,
+    /// Who may connect.
+    pub clients: ClientFilter,
+    /// Connections that the router itself holds for this listener at one time.
+    pub max_connections: usize,
+}
+
+/// Bounds of the peek step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientHelloLimits {
+    /// From accept to the decision, hand-off included.
+    pub timeout: Duration,
+    /// Bytes on the wire, record headers included.
+    pub max_bytes: usize,
+}
+
+/// What happens to connections that no hostname claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// `unrecognized_name` (RFC 6066 section 3), then close.
+    Reject,
+    /// The tenant at this index of [`Config::tenants`].
+    Tenant(usize),
+}
+
+/// Source prefixes: a client must be in `allow` (empty: everybody) and not in `deny`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFilter {
+    /// Prefixes that may connect; empty means all.
+    pub allow: Vec<IpNet>,
+    /// Prefixes that may not connect, whatever `allow` says.
+    pub deny: Vec<IpNet>,
+}
+
+/// One tenant of the port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Unique; 1 to 63 characters of `a-z`, `0-9` and `-`, as a DNS label, because it becomes a folder's name.
+    pub name: String,
+    /// At least one, unless a listener's fallback names this tenant.
+    pub hostnames: Vec<HostnamePattern>,
+    /// Passthrough, or terminate with all that it needs.
+    pub mode: Mode,
+    /// Where the connections go.
+    pub backend: SocketAddr,
+    /// Limit of the dial.
+    pub connect_timeout: Duration,
+    /// A connection without a byte either way for this long is ended.
+    pub idle_timeout: Duration,
+    /// How long established connections may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Who may connect.
+    pub clients: ClientFilter,
+}
+
+/// What happens to a tenant's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It stays end to end.
+    Passthrough,
+    /// It ends in the tenant's terminator.
+    Terminate(Terminate),
+}
+
+/// All that a terminator needs to know beyond its tenant's routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminate {
+    /// At least one.
+    pub certificates: Vec<CertificateSource>,
+    /// The lowest protocol version that is negotiated.
+    pub min_version: TlsVersion,
+    /// ALPN protocols in order of preference; empty means that ALPN is not negotiated.
+    pub alpn: Vec<String>,
+    /// Whether clients show certificates.
+    pub client_validation: ClientValidation,
+    /// The identity that the terminator runs under.
+    pub sandbox: Sandbox,
+}
+
+/// Where a certificate and its key come from. Paths only: the files are opened by the terminator alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// A folder in the layout of a kubernetes.io/tls Secret: `tls.crt`, `tls.key`.
+    SecretDir(PathBuf),
+    /// A PEM chain and its PEM key.
+    Files {
+        /// Leaf first, then its issuers.
+        certificate: PathBuf,
+        /// The leaf's private key.
+        key: PathBuf,
+    },
+}
+
+/// TLS protocol versions that exist here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+/// Client certificates: who is asked for one, and whom they must come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientValidation {
+    /// None is asked for.
+    None,
+    /// One is asked for; one that is shown must be valid.
+    Optional {
+        /// PEM bundles of the CAs; at least one.
+        ca: Vec<PathBuf>,
+    },
+    /// No connection without a valid one.
+    Required {
+        /// PEM bundles of the CAs; at least one.
+        ca: Vec<PathBuf>,
+    },
+}
+
+/// The identity that a terminator runs under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// `None` means one from the uid range.
+    pub uid: Option<u32>,
+    /// `None` means the same number as the uid.
+    pub gid: Option<u32>,
+}
