@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The library behind `sni-terminator`: the TLS and the keys of one tenant, and nothing else.
+//! Never parses a hello itself (rustls does), never listens on a network address, never sees another tenant's key.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod certificates;
+mod confinement;
+mod failure;
+mod identity;
+mod tenant_names;
+mod tls_config;
+
+#[cfg(test)]
+#[path = "../tests/support/pki.rs"]
+mod test_pki;

@@ -1,0 +1,248 @@
+//! The tenant's certificates and keys, and the CAs of its clients: read from files, checked, chosen per hello.
+//! Nothing here talks to a network, and no key leaves this folder except inside rustls' signing keys.
+
+mod client_ca;
+mod leaf;
+mod pem_file;
+mod resolver;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::CertificateSource;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error as TlsError, InconsistentKeys};
+use thiserror::Error;
+
+pub use client_ca::client_certificate_verifier;
+pub use leaf::Leaf;
+pub use pem_file::UnreadableFile;
+pub use resolver::CertificateResolver;
+
+/// A certificate chain with its key, ready to be served, and what its leaf says.
+#[derive(Clone, Debug)]
+pub struct ServedCertificate {
+    /// What rustls signs with.
+    pub certified_key: Arc<CertifiedKey>,
+    /// Names, serial and end of validity.
+    pub leaf: Leaf,
+}
+
+impl ServedCertificate {
+    /// Reads and checks one certificate and its key.
+    pub fn load(source: &CertificateSource, provider: &CryptoProvider) -> Result<Self, CertificateError> {
+        let (chain_path, key_path) = paths(source);
+        let chain = read_certificates(&chain_path)?;
+        let leaf_der = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: chain_path.clone() })?;
+        let leaf =
+            Leaf::parse(leaf_der).map_err(|reason| CertificateError::Leaf { path: chain_path.clone(), reason })?;
+        let key = read_key(&key_path)?;
+        let key = provider
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| CertificateError::UnusableKey { path: key_path.clone(), reason: error.to_string() })?;
+        let certified_key = CertifiedKey::new(chain, key);
+        match certified_key.keys_match() {
+            // Unknown: the key cannot say what its public half is. No key of this provider does that; a handshake
+            // with it would fail at the client, so it is no reason to refuse.
+            Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(TlsError::InconsistentKeys(_)) => {
+                return Err(CertificateError::KeyMismatch { certificate: chain_path, key: key_path });
+            }
+            Err(error) => {
+                return Err(CertificateError::Leaf { path: chain_path, reason: error.to_string() });
+            }
+        }
+        Ok(Self { certified_key: Arc::new(certified_key), leaf })
+    }
+}
+
+/// Why a certificate, its key or a CA bundle cannot be used. Every variant names the file.
+#[derive(Debug, Error)]
+pub enum CertificateError {
+    /// The file cannot be read; says which permission is missing, where it can tell.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableFile),
+    /// The file is not well-formed PEM.
+    #[error("{}: not valid PEM: {reason}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What the PEM parser says.
+        reason: String,
+    },
+    /// No CERTIFICATE section.
+    #[error("{}: no certificate in it; expected PEM, the server's certificate first, then its issuers", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The certificate is no X.509 certificate.
+    #[error("{}: the first certificate cannot be used: {reason}", path.display())]
+    Leaf {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// No private key section.
+    #[error("{}: no private key in it; expected one PEM section PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key needs a passphrase, and nobody is there to type it.
+    #[error("{}: the private key is encrypted; store it decrypted (openssl pkey -in {} -out tls.key) and protect the file by its permissions", path.display(), path.display())]
+    EncryptedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More than one key: which one is meant would be a guess.
+    #[error("{}: {count} private keys in it; expected exactly one", path.display())]
+    SeveralKeys {
+        /// The file.
+        path: PathBuf,
+        /// How many were found.
+        count: usize,
+    },
+    /// The key's algorithm or size is not supported, or its content is damaged.
+    #[error("{}: the private key cannot be used: {reason}", path.display())]
+    UnusableKey {
+        /// The file.
+        path: PathBuf,
+        /// What the provider says.
+        reason: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("{}: this key does not belong to the certificate in {}", key.display(), certificate.display())]
+    KeyMismatch {
+        /// The file of the chain.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// A CA bundle without a certificate.
+    #[error("{}: no CA certificate in it; expected a PEM bundle", path.display())]
+    NoCa {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A CA certificate that cannot be a trust anchor.
+    #[error("{}: CA certificate {number} cannot be used: {reason}", path.display())]
+    UnusableCa {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the bundle, from 1.
+        number: usize,
+        /// What the verifier says.
+        reason: String,
+    },
+}
+
+fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
+    match source {
+        CertificateSource::SecretDir(dir) => (dir.join("tls.crt"), dir.join("tls.key")),
+        CertificateSource::Files { certificate, key } => (certificate.clone(), key.clone()),
+    }
+}
+
+/// All CERTIFICATE sections of a file, in their order; other sections are skipped.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let pem = pem_file::read(path)?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| CertificateError::Pem { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let pem = pem_file::read(path)?;
+    if is_encrypted(&pem) {
+        return Err(CertificateError::EncryptedKey { path: path.to_owned() });
+    }
+    let mut keys = PrivateKeyDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| CertificateError::Pem { path: path.to_owned(), reason: error.to_string() })?;
+    match (keys.pop(), keys.len()) {
+        (Some(key), 0) => Ok(key),
+        (None, _) => Err(CertificateError::NoKey { path: path.to_owned() }),
+        (Some(_), others) => Err(CertificateError::SeveralKeys { path: path.to_owned(), count: others + 1 }),
+    }
+}
+
+/// Both PEM encryptions: PKCS #8 (RFC 7468 section 11) and OpenSSL's older header (RFC 1421 section 4.6.1.1).
+fn is_encrypted(pem: &[u8]) -> bool {
+    pem.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| {
+        line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+            || (line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::test_pki::{Authority, KeyKind, Pair};
+
+    impl Pair {
+        pub(crate) fn served(&self) -> ServedCertificate {
+            load(&self.chain_pem, &self.key_pem).unwrap()
+        }
+    }
+
+    fn load(certificate: &str, key: &str) -> Result<ServedCertificate, CertificateError> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tls.crt"), certificate).unwrap();
+        fs::write(dir.path().join("tls.key"), key).unwrap();
+        ServedCertificate::load(
+            &CertificateSource::SecretDir(dir.path().to_owned()),
+            &rustls::crypto::aws_lc_rs::default_provider(),
+        )
+    }
+
+    #[test]
+    fn a_chain_and_its_key_are_loaded() {
+        let pair = Authority::new("a").server(&["api.acme.example", "*.acme.example"], KeyKind::Rsa);
+        let served = load(&pair.chain_pem, &pair.key_pem).unwrap();
+        assert_eq!(served.leaf.dns_names, ["api.acme.example", "*.acme.example"]);
+        assert_eq!(served.leaf.label, "api.acme.example");
+        assert!(!served.leaf.serial.is_empty());
+    }
+
+    #[test]
+    fn the_key_of_another_certificate_is_refused() {
+        let authority = Authority::new("a");
+        let (one, other) =
+            (authority.server(&["a.example"], KeyKind::Ecdsa), authority.server(&["a.example"], KeyKind::Ecdsa));
+        let error = load(&one.chain_pem, &other.key_pem).unwrap_err();
+        assert!(matches!(error, CertificateError::KeyMismatch { .. }), "{error}");
+        assert!(error.to_string().contains("tls.key: this key does not belong to the certificate in"), "{error}");
+    }
+
+    #[test]
+    fn each_unusable_file_has_its_own_error() {
+        let pair = Authority::new("a").server(&["a.example"], KeyKind::Ecdsa);
+        let two_keys = format!("{}{}", pair.key_pem, pair.key_pem);
+        let legacy = pair.key_pem.replacen("-----\n", "-----\nProc-Type: 4,ENCRYPTED\n\n", 1);
+        let pkcs8 = pair.key_pem.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let broken = pair.chain_pem.replacen("-----END", "****-----END", 1);
+        let cases: [(&str, &str, fn(&CertificateError) -> bool); 7] = [
+            ("", &pair.key_pem, |e| matches!(e, CertificateError::NoCertificate { .. })),
+            (&pair.chain_pem, &pair.chain_pem, |e| matches!(e, CertificateError::NoKey { .. })),
+            (&pair.chain_pem, &legacy, |e| matches!(e, CertificateError::EncryptedKey { .. })),
+            (&pair.chain_pem, &pkcs8, |e| matches!(e, CertificateError::EncryptedKey { .. })),
+            (&pair.chain_pem, &two_keys, |e| matches!(e, CertificateError::SeveralKeys { count: 2, .. })),
+            (&broken, &pair.key_pem, |e| matches!(e, CertificateError::Pem { .. })),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &pair.key_pem, |e| {
+                matches!(e, CertificateError::Leaf { .. })
+            }),
+        ];
+        for (number, (certificate, key, expected)) in cases.iter().enumerate() {
+            let error = load(certificate, key).unwrap_err();
+            assert!(expected(&error), "case {number}: {error}");
+        }
+    }
+}

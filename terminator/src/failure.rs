@@ -1,0 +1,180 @@
+//! Why a handshake failed: the one place that turns errors of rustls and of the socket into a reason.
+//! The reasons are a closed set, because they are metric labels; the words of an error go to the audit line.
+
+use std::io;
+
+use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
+
+/// Label `reason` of `sni_terminator_handshakes_total` and of refused client certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The hand-off's deadline had passed before the hello was read.
+    DeadlinePassed,
+    /// The handshake took longer than it may.
+    Timeout,
+    /// The client closed or reset the connection before the handshake was complete.
+    ClientClosed,
+    /// The client ended the handshake with an alert, for instance because it does not trust the certificate.
+    ClientAlert,
+    /// A message that cannot be decoded.
+    Malformed,
+    /// The hello's name is not this tenant's, or differs from what was routed: alert 112.
+    UnrecognizedName,
+    /// No protocol version in common: alert 70.
+    ProtocolVersion,
+    /// No cipher suite, group or signature scheme in common: alert 40.
+    NoCommonParameters,
+    /// No ALPN protocol in common: alert 120.
+    NoApplicationProtocol,
+    /// A client certificate is required and none was sent: alert 116.
+    ClientCertificateMissing,
+    /// The client certificate's issuer is not among the tenant's CAs: alert 48.
+    ClientCertificateUnknownCa,
+    /// The client certificate is expired or not yet valid: alert 45.
+    ClientCertificateExpired,
+    /// The client certificate is revoked: alert 44.
+    ClientCertificateRevoked,
+    /// The client certificate, or the proof of its key, is not valid for another reason.
+    ClientCertificateInvalid,
+    /// The client broke the protocol in another way.
+    ClientMisbehaved,
+    /// The terminator stopped before the handshake was complete.
+    Drained,
+    /// The terminator's own fault.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason, in the order of its discriminant.
+    pub const ALL: [Self; 17] = [
+        Self::DeadlinePassed,
+        Self::Timeout,
+        Self::ClientClosed,
+        Self::ClientAlert,
+        Self::Malformed,
+        Self::UnrecognizedName,
+        Self::ProtocolVersion,
+        Self::NoCommonParameters,
+        Self::NoApplicationProtocol,
+        Self::ClientCertificateMissing,
+        Self::ClientCertificateUnknownCa,
+        Self::ClientCertificateExpired,
+        Self::ClientCertificateRevoked,
+        Self::ClientCertificateInvalid,
+        Self::ClientMisbehaved,
+        Self::Drained,
+        Self::Internal,
+    ];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DeadlinePassed => "deadline_passed",
+            Self::Timeout => "timeout",
+            Self::ClientClosed => "client_closed",
+            Self::ClientAlert => "client_alert",
+            Self::Malformed => "malformed",
+            Self::UnrecognizedName => "unrecognized_name",
+            Self::ProtocolVersion => "protocol_version",
+            Self::NoCommonParameters => "no_common_parameters",
+            Self::NoApplicationProtocol => "no_application_protocol",
+            Self::ClientCertificateMissing => "client_certificate_missing",
+            Self::ClientCertificateUnknownCa => "client_certificate_unknown_ca",
+            Self::ClientCertificateExpired => "client_certificate_expired",
+            Self::ClientCertificateRevoked => "client_certificate_revoked",
+            Self::ClientCertificateInvalid => "client_certificate_invalid",
+            Self::ClientMisbehaved => "client_misbehaved",
+            Self::Drained => "drained",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the client's certificate, or the lack of one, is what failed.
+    pub fn is_client_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::ClientCertificateMissing
+                | Self::ClientCertificateUnknownCa
+                | Self::ClientCertificateExpired
+                | Self::ClientCertificateRevoked
+                | Self::ClientCertificateInvalid
+        )
+    }
+
+    /// The reason behind an error of the TLS stream. What rustls reports arrives wrapped; all else is the socket's.
+    pub fn of(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+            Some(error) => Self::of_tls(error),
+            None => Self::ClientClosed,
+        }
+    }
+
+    fn of_tls(error: &TlsError) -> Self {
+        match error {
+            TlsError::AlertReceived(_) => Self::ClientAlert,
+            TlsError::InvalidMessage(_) | TlsError::PeerSentOversizedRecord => Self::Malformed,
+            TlsError::PeerIncompatible(incompatible) => Self::of_incompatible(incompatible),
+            TlsError::NoApplicationProtocol => Self::NoApplicationProtocol,
+            TlsError::NoCertificatesPresented => Self::ClientCertificateMissing,
+            TlsError::InvalidCertificate(error) => Self::of_certificate(error),
+            TlsError::InvalidEncryptedClientHello(_)
+            | TlsError::InappropriateMessage { .. }
+            | TlsError::InappropriateHandshakeMessage { .. }
+            | TlsError::DecryptError
+            | TlsError::PeerMisbehaved(_) => Self::ClientMisbehaved,
+            _ => Self::Internal,
+        }
+    }
+
+    fn of_incompatible(incompatible: &PeerIncompatible) -> Self {
+        match incompatible {
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => Self::ProtocolVersion,
+            _ => Self::NoCommonParameters,
+        }
+    }
+
+    fn of_certificate(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::UnknownIssuer
+            | CertificateError::UnknownRevocationStatus
+            | CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Self::ClientCertificateUnknownCa,
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Self::ClientCertificateExpired,
+            CertificateError::Revoked => Self::ClientCertificateRevoked,
+            _ => Self::ClientCertificateInvalid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rustls::PeerMisbehaved;
+
+    use super::*;
+
+    #[test]
+    fn all_lists_every_reason_at_its_place_and_labels_differ() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        let labels: HashSet<_> = Reason::ALL.into_iter().map(Reason::label).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn a_lost_connection_is_not_a_tls_error() {
+        assert_eq!(Reason::of(&io::ErrorKind::UnexpectedEof.into()), Reason::ClientClosed);
+        assert_eq!(Reason::of(&io::ErrorKind::ConnectionReset.into()), Reason::ClientClosed);
+        let wrapped = io::Error::new(io::ErrorKind::InvalidData, TlsError::from(PeerMisbehaved::MissingKeyShare));
+        assert_eq!(Reason::of(&wrapped), Reason::ClientMisbehaved);
+    }
+}

@@ -1,0 +1,138 @@
+//! The rustls configuration of the tenant: versions, groups, ALPN, client certificates, resumption.
+//! Built once at start; holds the keys from then on.
+
+use std::sync::Arc;
+
+use config::{ClientValidation, Terminate, TlsVersion};
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::NoServerSessionStorage;
+use rustls::version::{TLS12, TLS13};
+use thiserror::Error;
+
+use crate::certificates::{
+    CertificateError, CertificateResolver, Leaf, ServedCertificate, client_certificate_verifier,
+};
+
+/// What the terminator serves: the rustls configuration, and the leaves in it for its status.
+#[derive(Debug)]
+pub struct TenantTls {
+    /// Shared by all connections.
+    pub server: Arc<ServerConfig>,
+    /// In the order of the configuration.
+    pub leaves: Vec<Leaf>,
+}
+
+impl TenantTls {
+    /// Reads all files that the tenant's configuration names.
+    pub fn load(terminate: &Terminate) -> Result<Self, TlsConfigError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let served: Vec<ServedCertificate> = terminate
+            .certificates
+            .iter()
+            .map(|source| ServedCertificate::load(source, &provider))
+            .collect::<Result<_, _>>()?;
+        let server = Arc::new(server_config(terminate, &served, provider)?);
+        Ok(Self { server, leaves: served.into_iter().map(|served| served.leaf).collect() })
+    }
+}
+
+/// Why the tenant's TLS cannot be set up.
+#[derive(Debug, Error)]
+pub enum TlsConfigError {
+    /// A file is the reason.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The cryptographic provider is: no randomness, most likely.
+    #[error("set up TLS: {0}")]
+    Provider(#[from] rustls::Error),
+}
+
+fn server_config(
+    terminate: &Terminate,
+    served: &[ServedCertificate],
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, TlsConfigError> {
+    let versions = match terminate.min_version {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
+        TlsVersion::V1_3 => &[&TLS13][..],
+    };
+    let verifier = client_certificate_verifier(&terminate.client_validation, &provider)?;
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut server = builder.with_cert_resolver(Arc::new(CertificateResolver::new(served)));
+    server.alpn_protocols = terminate.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    // Early data can be replayed, and a relay cannot tell which requests would bear that (RFC 8446 section 8).
+    server.max_early_data_size = 0;
+    // Tickets are stateless; a session store would only add memory that clients can fill.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    if terminate.client_validation == ClientValidation::None {
+        // Keys of this process alone, rotated every six hours by the ticketer.
+        server.ticketer = aws_lc_rs::Ticketer::new()?;
+    } else {
+        // A resumed session would not present its certificate again: expiry and changes of the CAs would be missed.
+        server.send_tls13_tickets = 0;
+        server.max_tls13_tickets = 0;
+    }
+    Ok(server)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use config::{CertificateSource, Sandbox};
+    use rustls::NamedGroup;
+
+    use super::*;
+    use crate::test_pki::{Authority, KeyKind};
+
+    fn tenant(validate: bool) -> TenantTls {
+        let authority = Authority::new("a");
+        let pair = authority.server(&["a.example"], KeyKind::Ecdsa);
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        TenantTls::load(&Terminate {
+            certificates: vec![CertificateSource::Files {
+                certificate: file("chain.pem", &pair.chain_pem),
+                key: file("key.pem", &pair.key_pem),
+            }],
+            min_version: TlsVersion::V1_2,
+            alpn: vec!["h2".into()],
+            client_validation: match validate {
+                true => ClientValidation::Optional { ca: vec![file("ca.pem", &authority.ca_pem())] },
+                false => ClientValidation::None,
+            },
+            sandbox: Sandbox::default(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn post_quantum_key_exchange_comes_first() {
+        let groups: Vec<_> =
+            tenant(false).server.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
+        assert_eq!(groups.first(), Some(&NamedGroup::X25519MLKEM768));
+        assert!(groups.contains(&NamedGroup::X25519) && groups.contains(&NamedGroup::secp256r1));
+    }
+
+    #[test]
+    fn sessions_resume_by_ticket_only_where_no_client_certificate_is_asked_for() {
+        let plain = tenant(false).server;
+        assert!(plain.ticketer.enabled() && plain.send_tls13_tickets > 0);
+        let mutual = tenant(true).server;
+        assert!(!mutual.ticketer.enabled());
+        assert_eq!((mutual.send_tls13_tickets, mutual.max_tls13_tickets), (0, 0));
+        for server in [plain, mutual] {
+            assert!(!server.session_storage.can_cache());
+            assert_eq!(server.max_early_data_size, 0);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Certificates for tests: authorities, servers and clients, with keys of both kinds. Shared by the unit tests and
+//! the tests that start the real binary.
+
+#![allow(dead_code, reason = "each of the test binaries that include this file uses a part of it")]
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd,
+};
+
+/// The algorithm of a leaf's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyKind {
+    /// P-256.
+    Ecdsa,
+    /// 2048 bits.
+    Rsa,
+}
+
+/// A chain and its key, both PEM.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) chain_pem: String,
+    pub(crate) key_pem: String,
+}
+
+/// A certificate authority with a P-256 key.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    ca_pem: String,
+}
+
+impl Authority {
+    pub(crate) fn new(common_name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let ca_pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), ca_pem }
+    }
+
+    pub(crate) fn ca_pem(&self) -> String {
+        self.ca_pem.clone()
+    }
+
+    pub(crate) fn server(&self, names: &[&str], kind: KeyKind) -> Pair {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params, kind)
+    }
+
+    pub(crate) fn client(&self, common_name: &str) -> Pair {
+        self.sign(client_params(common_name), KeyKind::Ecdsa)
+    }
+
+    pub(crate) fn expired_client(&self, common_name: &str) -> Pair {
+        let mut params = client_params(common_name);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.sign(params, KeyKind::Ecdsa)
+    }
+
+    fn sign(&self, params: CertificateParams, kind: KeyKind) -> Pair {
+        let key = match kind {
+            KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            KeyKind::Rsa => KeyPair::generate_for(&PKCS_RSA_SHA256),
+        }
+        .unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair { chain_pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+}
+
+fn client_params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
