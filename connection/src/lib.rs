@@ -1,1 +1,21 @@
-//! Placeholder.
+//! What both daemons do to a TCP connection: dial, relay, reset, hand over, drain, and log its end.
+//! Holds no key, parses no TLS and takes no routing decision.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod access_log;
+pub mod clock;
+mod connection_id;
+mod dial;
+pub mod drain;
+pub mod handoff;
+pub mod lifeline;
+pub mod relay;
+mod reset;
+
+pub use access_log::{AccessLine, AccessLog};
+pub use connection_id::ConnectionId;
+pub use dial::{DialError, dial};
+pub use drain::{Drain, DrainPhase, DrainSignal};
+pub use reset::reset;

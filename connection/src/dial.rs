@@ -1,0 +1,173 @@
+//! Opens the connection to a backend under a deadline, and says in words why it could not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+/// Connects to a backend within `timeout`; TCP_NODELAY is set on the result.
+pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
+    let connected = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => return Err(DialError::TimedOut { address }),
+    };
+    connected
+        .and_then(|backend| backend.set_nodelay(true).map(|()| backend))
+        .map_err(|source| DialError::new(address, source))
+}
+
+/// Why a backend could not be connected to.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// Nobody listens there, or its queue of connections is full and the host answers so.
+    #[error("connect to backend {address}: refused")]
+    Refused {
+        /// The backend.
+        address: SocketAddr,
+    },
+    /// No answer within the time limit.
+    #[error("connect to backend {address}: timed out")]
+    TimedOut {
+        /// The backend.
+        address: SocketAddr,
+    },
+    /// No route, or a router on the way said so.
+    #[error("connect to backend {address}: unreachable: {source}")]
+    Unreachable {
+        /// The backend.
+        address: SocketAddr,
+        /// Which kind of unreachable.
+        source: io::Error,
+    },
+    /// Every local port towards this backend is in use (ip_local_port_range), or there is no local address.
+    #[error("connect to backend {address}: no local port or address left")]
+    NoLocalPort {
+        /// The backend.
+        address: SocketAddr,
+    },
+    /// RLIMIT_NOFILE or the system's limit is reached.
+    #[error("connect to backend {address}: out of file descriptors: {source}")]
+    NoDescriptors {
+        /// The backend.
+        address: SocketAddr,
+        /// Which limit.
+        source: io::Error,
+    },
+    /// The kernel has no memory for another socket.
+    #[error("connect to backend {address}: out of socket memory: {source}")]
+    NoMemory {
+        /// The backend.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A local firewall rule, a BPF program or a sandbox forbids it.
+    #[error("connect to backend {address}: not permitted: {source}")]
+    NotPermitted {
+        /// The backend.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Anything else, which the text names.
+    #[error("connect to backend {address}: {source}")]
+    Failed {
+        /// The backend.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl DialError {
+    /// The label of counters and of the access log's `reason`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "backend_refused",
+            Self::TimedOut { .. } => "backend_timed_out",
+            Self::Unreachable { .. } => "backend_unreachable",
+            Self::NoLocalPort { .. } => "no_local_port",
+            Self::NoDescriptors { .. } => "no_descriptors",
+            Self::NoMemory { .. } => "no_memory",
+            Self::NotPermitted { .. } => "backend_not_permitted",
+            Self::Failed { .. } => "backend_failed",
+        }
+    }
+
+    fn new(address: SocketAddr, source: io::Error) -> Self {
+        match Errno::from_io_error(&source) {
+            Some(Errno::CONNREFUSED | Errno::CONNRESET) => Self::Refused { address },
+            Some(Errno::TIMEDOUT) => Self::TimedOut { address },
+            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => {
+                Self::Unreachable { address, source }
+            }
+            Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Self::NoLocalPort { address },
+            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptors { address, source },
+            Some(Errno::NOMEM | Errno::NOBUFS) => Self::NoMemory { address, source },
+            Some(Errno::ACCESS | Errno::PERM) => Self::NotPermitted { address, source },
+            _ => Self::Failed { address, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_nodelay_set() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let backend = dial(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
+        assert!(backend.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_refused_and_named() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = dial(address, Duration::from_secs(5)).await.unwrap_err();
+        assert!(matches!(error, DialError::Refused { .. }), "{error:?}");
+        assert_eq!(error.to_string(), format!("connect to backend {address}: refused"));
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_does_not_answer_times_out() {
+        // A full accept queue drops further SYNs, which is a silent backend without any network set-up.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let error = loop {
+            match dial(address, Duration::from_millis(50)).await {
+                Ok(connection) => queued.push(connection),
+                Err(error) => break error,
+            }
+            assert!(queued.len() < 16, "the accept queue never fills");
+        };
+        assert!(matches!(error, DialError::TimedOut { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn each_errno_has_its_kind() {
+        let address = SocketAddr::from(([10, 0, 0, 2], 443));
+        for (errno, reason) in [
+            (Errno::NETUNREACH, "backend_unreachable"),
+            (Errno::HOSTUNREACH, "backend_unreachable"),
+            (Errno::ADDRNOTAVAIL, "no_local_port"),
+            (Errno::MFILE, "no_descriptors"),
+            (Errno::NOBUFS, "no_memory"),
+            (Errno::PERM, "backend_not_permitted"),
+            (Errno::ACCESS, "backend_not_permitted"),
+            (Errno::AFNOSUPPORT, "backend_failed"),
+        ] {
+            let error = DialError::new(address, errno.into());
+            assert_eq!(error.reason(), reason);
+            assert!(error.to_string().starts_with("connect to backend 10.0.0.2:443: "));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The terminator's end of the path: binds the socket that routers connect to.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, connect, listen};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::HandoffReceiver;
+use super::socket::{register, seqpacket};
+
+/// A bound hand-off socket; its file goes away with it.
+#[derive(Debug)]
+pub struct HandoffListener {
+    socket: AsyncFd<OwnedFd>,
+    path: PathBuf,
+    /// Device and inode of the file that we made: a successor's file at the same path is not ours to remove.
+    file: (u64, u64),
+}
+
+impl HandoffListener {
+    /// Binds `path` and gives the file `mode`. A socket file that nobody listens on any more is replaced; anything
+    /// else at that path is an error. Needs a tokio runtime with I/O.
+    pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path)?;
+        remove_stale(path, &address)?;
+        let socket = seqpacket()?;
+        bind(&socket, &address)?;
+        // Until listen(2) every connect is refused, so nobody gets in under the mode that the umask left.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        listen(&socket, BACKLOG)?;
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            socket: register(socket, Interest::READABLE)?,
+            path: path.to_path_buf(),
+            file: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    /// The next router's connection. Without descriptors or memory it waits and tries again. Cancel-safe.
+    pub async fn accept(&self) -> io::Result<HandoffReceiver> {
+        loop {
+            let accepted = self
+                .socket
+                .async_io(Interest::READABLE, |socket| {
+                    Ok(accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
+                })
+                .await;
+            match accepted {
+                Ok(router) => return HandoffReceiver::new(router),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::CONNABORTED | Errno::INTR) => {}
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                        tracing::warn!(%error, path = %self.path.display(), "cannot accept a router; waiting");
+                        tokio::time::sleep(OUT_OF_RESOURCES_PAUSE).await;
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl Drop for HandoffListener {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
+        if ours {
+            // A file that stays behind is replaced by the next bind.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
+        }
+        Ok(_) => {}
+    }
+    match connect(seqpacket()?, address) {
+        // EAGAIN: somebody listens whose queue is full.
+        Ok(()) | Err(Errno::AGAIN) => Err(Errno::ADDRINUSE.into()),
+        Err(_) => fs::remove_file(path),
+    }
+}
+
+/// Routers connect once per worker; twice the largest usual core count.
+const BACKLOG: i32 = 512;
+
+/// Descriptors come back when connections end, which is a matter of tens of milliseconds on a busy terminator.
+const OUT_OF_RESOURCES_PAUSE: Duration = Duration::from_millis(100);

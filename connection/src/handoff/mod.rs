@@ -1,0 +1,19 @@
+//! Hands an accepted, unread connection from the router to a tenant's terminator: one message and one descriptor
+//! over a SOCK_SEQPACKET Unix socket. Also carries the terminator's counters back. Decides nothing about either.
+
+mod error;
+mod listener;
+mod message;
+mod receiver;
+mod sender;
+mod socket;
+mod status;
+
+pub use error::HandoffError;
+pub use listener::HandoffListener;
+pub use message::Handoff;
+pub use receiver::{HandoffReceiver, Received};
+pub use sender::HandoffSender;
+pub use status::{
+    CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, TerminatorStatus,
+};

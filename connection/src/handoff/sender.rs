@@ -1,0 +1,136 @@
+//! The router's side of the channel: puts connections in, asks for counters, notices the terminator's end.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, connect, recv, sendmsg,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
+
+use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
+use super::socket::{register, seqpacket};
+use super::{Handoff, HandoffError, TerminatorStatus};
+
+/// One channel to a terminator, as the router holds it. Tasks can share it.
+#[derive(Debug)]
+pub struct HandoffSender {
+    socket: AsyncFd<OwnedFd>,
+    status_requests: AtomicU64,
+    /// Replies are read by one task at a time.
+    status_turn: Mutex<()>,
+}
+
+impl HandoffSender {
+    /// Connects to a terminator's socket; it does not block, since Unix sockets connect at once or fail. Needs a
+    /// tokio runtime with I/O.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket = seqpacket()?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Self::new(socket)
+    }
+
+    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        // PRIORITY is what `closed` waits with; see there.
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        Ok(Self {
+            socket: register(socket, interest)?,
+            status_requests: AtomicU64::new(0),
+            status_turn: Mutex::new(()),
+        })
+    }
+
+    /// Hands one connection over; afterwards the caller closes its own descriptor, without reading from it or
+    /// shutting it down. While the terminator's queue is full it waits: the caller limits the time. When it is
+    /// dropped before its end, nothing was sent.
+    pub async fn send(&self, handoff: &Handoff, connection: BorrowedFd<'_>) -> Result<(), HandoffError> {
+        let payload = encode(&Request::Connection(handoff.clone()), REQUEST_LIMIT)?;
+        self.send_message(&payload, Some(connection)).await
+    }
+
+    /// Asks the terminator for its counters. The caller limits the time; cancel-safe.
+    pub async fn status(&self) -> Result<TerminatorStatus, HandoffError> {
+        let _turn = self.status_turn.lock().await;
+        let request = self.status_requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let payload = encode(&Request::Status(request), REQUEST_LIMIT)?;
+        self.send_message(&payload, None).await?;
+        let mut buffer = vec![0; STATUS_LIMIT + 1];
+        loop {
+            let length = self.recv_reply(&mut buffer).await?;
+            if length > STATUS_LIMIT {
+                return Err(HandoffError::TooLong { limit: STATUS_LIMIT });
+            }
+            let reply: StatusReply = decode(buffer.get(..length).unwrap_or_default())?;
+            // Otherwise it answers a request that was dropped before its answer came.
+            if reply.request == request {
+                return Ok(reply.status);
+            }
+        }
+    }
+
+    /// Resolves when the terminator's end is closed, with or without messages left unread.
+    pub async fn closed(&self) {
+        // A wait for PRIORITY also ends at the end of the stream, and at nothing else: Unix sockets have no urgent
+        // data. A wait for READABLE would have to clear the readiness that `status` waits for.
+        if let Err(error) = self.socket.ready(Interest::PRIORITY).await {
+            tracing::debug!(%error, "the runtime ends; so does the watch on the terminator");
+        }
+    }
+
+    async fn send_message(&self, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), HandoffError> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let sent = self
+                .socket
+                .async_io(Interest::WRITABLE, |socket| Ok(send_now(socket.as_fd(), payload, descriptor)?))
+                .await;
+            let Err(error) = sent else { return Ok(()) };
+            match Errno::from_io_error(&error) {
+                // Too many descriptors are under way from this user (RLIMIT_NOFILE, unix(7)); no readiness tells
+                // when they have been received.
+                Some(Errno::TOOMANYREFS) => {
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_PAUSE);
+                }
+                Some(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(HandoffError::PeerGone),
+                _ => return Err(HandoffError::socket("send", error)),
+            }
+        }
+    }
+
+    async fn recv_reply(&self, buffer: &mut [u8]) -> Result<usize, HandoffError> {
+        let received = self
+            .socket
+            .async_io(Interest::READABLE, |socket| Ok(recv(socket, &mut *buffer, RecvFlags::empty())?.1))
+            .await;
+        match received {
+            Ok(0) => Err(HandoffError::PeerGone),
+            Ok(length) => Ok(length),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::CONNRESET) => Err(HandoffError::PeerGone),
+            Err(error) => Err(HandoffError::socket("receive status", error)),
+        }
+    }
+}
+
+fn send_now(socket: BorrowedFd<'_>, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> rustix::io::Result<()> {
+    let descriptors: &[BorrowedFd<'_>] = descriptor.as_slice();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        // One descriptor fits into the space for one descriptor.
+        return Err(Errno::NOBUFS);
+    }
+    // A seqpacket message goes as a whole or not at all (unix(7)).
+    sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// A receiver takes a message in some microseconds, so the first pause is the timer's own resolution.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);

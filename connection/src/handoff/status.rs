@@ -1,0 +1,88 @@
+//! What a terminator tells about itself when the router asks; the router turns it into metrics.
+
+use serde::{Deserialize, Serialize};
+
+/// A terminator's counters since its start. Unknown fields are ignored and missing ones are empty, so that
+/// versions can differ.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TerminatorStatus {
+    /// Whose terminator this is.
+    pub tenant: String,
+    /// Its process.
+    pub pid: u32,
+    /// Handshakes by how they ended.
+    pub handshakes: Vec<HandshakeCount>,
+    /// How long successful handshakes took, in seconds.
+    pub handshake_seconds: Histogram,
+    /// Client certificates by verdict.
+    pub client_certificates: Vec<ClientCertificateCount>,
+    /// Connections that are open now.
+    pub active: u64,
+    /// Bytes delivered to backends.
+    pub client_to_backend: u64,
+    /// Bytes delivered to clients.
+    pub backend_to_client: u64,
+    /// What it serves with.
+    pub certificates: Vec<CertificateStatus>,
+    /// Connections that have ended.
+    pub connections: Vec<ConnectionCount>,
+}
+
+/// Handshakes that ended in one way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandshakeCount {
+    /// `ok` or a label of the documented table.
+    pub outcome: String,
+    /// Finer than the outcome; empty for `ok`.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Client certificates that got one verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientCertificateCount {
+    /// `ok` or a label of the documented table.
+    pub outcome: String,
+    /// Finer than the outcome; empty for `ok`.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Connections that ended in one way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionCount {
+    /// `ok` or a label of the documented table.
+    pub outcome: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// A histogram in Prometheus' sense.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Histogram {
+    /// Upper bounds, ascending, without infinity.
+    pub bounds: Vec<f64>,
+    /// Observations per bucket, not cumulated; one more than `bounds`, the last for everything above.
+    pub counts: Vec<u64>,
+    /// Sum of all observations.
+    pub sum: f64,
+}
+
+/// One certificate that a terminator serves with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateStatus {
+    /// What the operator calls it: its folder or file.
+    pub name: String,
+    /// Hexadecimal.
+    pub serial: String,
+    /// Unix seconds.
+    pub not_after: i64,
+}
