@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn line(listener: &'static str) -> AccessLine {
-        AccessLine::new(crate::ConnectionId::next(), UNIX_EPOCH + Duration::from_millis(1_500), listener)
+        AccessLine::new(crate::ConnectionId(1), UNIX_EPOCH + Duration::from_millis(1_500), listener)
     }
 
     #[test]

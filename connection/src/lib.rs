@@ -7,12 +7,12 @@
 pub mod access_log;
 pub mod clock;
 mod connection_id;
-mod dial;
+pub mod dial;
 pub mod drain;
 pub mod handoff;
 pub mod lifeline;
 pub mod relay;
-mod reset;
+pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
 pub use connection_id::ConnectionId;

@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn line() -> AccessLine {
-        AccessLine::new(ConnectionId::next(), UNIX_EPOCH, "tls")
+        AccessLine::new(ConnectionId(1), UNIX_EPOCH, "tls")
     }
 
     #[test]

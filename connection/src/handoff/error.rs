@@ -1,6 +1,7 @@
 //! What can go wrong with a hand-off, on either side.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -10,6 +11,22 @@ pub enum HandoffError {
     /// The other process is gone or has stopped receiving.
     #[error("hand-off: the other process is gone or receives no more")]
     PeerGone,
+    /// Nobody listens at the path (yet, or any more), or nobody accepts.
+    #[error("connect to terminator at {}: {source}", path.display())]
+    NotListening {
+        /// The hand-off socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The path cannot be connected to, and waiting will not help.
+    #[error("connect to terminator at {}: {source}", path.display())]
+    Connect {
+        /// The hand-off socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The first byte of a message is another version than ours.
     #[error("hand-off: protocol version {theirs} of the other process is not {ours}")]
     UnknownVersion {
@@ -59,8 +76,13 @@ impl HandoffError {
             | Self::DescriptorsLost
             | Self::NotAConnection
             | Self::Malformed(_) => true,
-            Self::PeerGone | Self::Socket { .. } => false,
+            Self::PeerGone | Self::NotListening { .. } | Self::Connect { .. } | Self::Socket { .. } => false,
         }
+    }
+
+    /// Whether the other process is not there now and can come back: connect anew.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::PeerGone | Self::NotListening { .. })
     }
 
     pub(super) fn socket(operation: &'static str, source: impl Into<io::Error>) -> Self {

@@ -22,7 +22,7 @@ pub struct Handoff {
     /// As the client sent it.
     #[serde(default)]
     pub server_name: Option<String>,
-    /// What the client offers.
+    /// What the client offers; the router leaves out what would make the message too long.
     #[serde(default)]
     pub alpn: Vec<String>,
     /// The hello's fingerprint.
@@ -92,7 +92,7 @@ pub(super) mod tests {
 
     pub(in crate::handoff) fn sample(listener: &str) -> Handoff {
         Handoff {
-            id: ConnectionId::next(),
+            id: ConnectionId(1),
             listener: listener.into(),
             client: ([192, 0, 2, 7], 50_000).into(),
             local: ([198, 51, 100, 1], 443).into(),

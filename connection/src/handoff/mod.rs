@@ -9,6 +9,7 @@ mod sender;
 mod socket;
 mod status;
 
+pub use crate::ConnectionId;
 pub use error::HandoffError;
 pub use listener::HandoffListener;
 pub use message::Handoff;

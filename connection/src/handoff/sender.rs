@@ -31,10 +31,18 @@ pub struct HandoffSender {
 impl HandoffSender {
     /// Connects to a terminator's socket; it does not block, since Unix sockets connect at once or fail. Needs a
     /// tokio runtime with I/O.
-    pub fn connect(path: &Path) -> io::Result<Self> {
-        let socket = seqpacket()?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Self::new(socket)
+    pub fn connect(path: &Path) -> Result<Self, HandoffError> {
+        let failed = |source: Errno| HandoffError::Connect { path: path.to_path_buf(), source: source.into() };
+        let address = SocketAddrUnix::new(path).map_err(failed)?;
+        let socket = seqpacket().map_err(failed)?;
+        match connect(&socket, &address) {
+            Ok(()) => Self::new(socket).map_err(|error| HandoffError::socket("register", error)),
+            // EAGAIN: its backlog is full, so it is not accepting.
+            Err(source @ (Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN)) => {
+                Err(HandoffError::NotListening { path: path.to_path_buf(), source: source.into() })
+            }
+            Err(source) => Err(failed(source)),
+        }
     }
 
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
@@ -50,9 +58,9 @@ impl HandoffSender {
     /// Hands one connection over; afterwards the caller closes its own descriptor, without reading from it or
     /// shutting it down. While the terminator's queue is full it waits: the caller limits the time. When it is
     /// dropped before its end, nothing was sent.
-    pub async fn send(&self, handoff: &Handoff, connection: BorrowedFd<'_>) -> Result<(), HandoffError> {
+    pub async fn send(&self, handoff: &Handoff, connection: impl AsFd) -> Result<(), HandoffError> {
         let payload = encode(&Request::Connection(handoff.clone()), REQUEST_LIMIT)?;
-        self.send_message(&payload, Some(connection)).await
+        self.send_message(&payload, Some(connection.as_fd())).await
     }
 
     /// Asks the terminator for its counters. The caller limits the time; cancel-safe.
