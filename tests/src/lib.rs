@@ -1,1 +1,25 @@
-//! Placeholder.
+//! What the scenarios and the demo stand on: certificates, fake backends on real sockets, the started router, clients.
+//! Never reaches into the product's code except its configuration types: everything else is seen from outside.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod authority;
+pub mod binaries;
+pub mod client_tools;
+pub mod deliver;
+pub mod demo;
+pub mod fakes;
+pub mod hello;
+pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod patience;
+pub mod ports;
+pub mod processes;
+pub mod raw_client;
+pub mod real_client;
+pub mod router_process;
+pub mod scratch;
+pub mod setup;
+pub mod stream_of_bytes;
+pub mod tls_client;

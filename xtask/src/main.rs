@@ -1,2 +1,47 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask …`: the commands that a person types to run, test, check and measure sni-router.
+
+mod bench;
+mod cargo;
+mod ci;
+mod edges;
+mod fuzz;
+mod run;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// What one does with this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, then show two tenants on one port; with --config run a real configuration
+    Run(run::Arguments),
+    /// Install the test clients, then run every test
+    Test(test::Arguments),
+    /// Everything that a change has to pass
+    Ci,
+    /// Check which crate may depend on which
+    Edges,
+    /// Fuzz the ClientHello parser
+    Fuzz(fuzz::Arguments),
+    /// Run the benchmarks
+    Bench(bench::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Ci => ci::ci(),
+        Command::Edges => edges::edges(),
+        Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+    }
+}

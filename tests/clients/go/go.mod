@@ -1,0 +1,3 @@
+module sni-router/tests/clients/go
+
+go 1.19

@@ -1,0 +1,176 @@
+//! A certificate authority for tests and the demo: server and client certificates, as PEM files or as secret folders.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+/// A root that signs leaves directly.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    pem: String,
+}
+
+impl Authority {
+    /// A new root with this common name.
+    pub fn new(common_name: &str) -> Result<Self> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate the root's key")?;
+        let mut params = named(common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let root = params.self_signed(&key).context("sign the root")?;
+        Ok(Self { certificate: root.der().clone(), pem: root.pem(), issuer: Issuer::new(params, key) })
+    }
+
+    /// The root as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The root as the only anchor of trust.
+    pub fn roots(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).context("trust the root")?;
+        Ok(roots)
+    }
+
+    /// A server certificate for these names (wildcards too), with a key of this kind.
+    pub fn server(&self, names: &[&str], kind: KeyKind) -> Result<Identity> {
+        let mut params = named(names.first().copied().unwrap_or("server"));
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| Ok(rcgen::SanType::DnsName((*name).try_into().with_context(|| format!("name {name}"))?)))
+            .collect::<Result<_>>()?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(params, kind)
+    }
+
+    /// A client certificate with this common name.
+    pub fn client(&self, common_name: &str) -> Result<Identity> {
+        let mut params = named(common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params, KeyKind::Ecdsa)
+    }
+
+    fn issue(&self, mut params: CertificateParams, kind: KeyKind) -> Result<Identity> {
+        let key = match kind {
+            KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            KeyKind::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+        }
+        .context("generate a leaf's key")?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let leaf = params.signed_by(&key, &self.issuer).context("sign a leaf")?;
+        Ok(Identity {
+            certificate: leaf.der().clone(),
+            certificate_pem: format!("{}{}", leaf.pem(), self.pem),
+            key_pem: key.serialize_pem(),
+        })
+    }
+}
+
+/// The kind of a leaf's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// RSA with 2048 bits.
+    Rsa,
+}
+
+/// A leaf and its key.
+#[derive(Clone)]
+pub struct Identity {
+    certificate: CertificateDer<'static>,
+    certificate_pem: String,
+    key_pem: String,
+}
+
+impl Identity {
+    /// The leaf alone.
+    pub fn leaf(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
+    /// SHA-256 of the DER leaf, lower-case hex.
+    pub fn sha256(&self) -> String {
+        hex_sha256(&self.certificate)
+    }
+
+    /// The key, for an in-process client or server.
+    pub fn key(&self) -> Result<PrivateKeyDer<'static>> {
+        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).context("parse our own key")
+    }
+
+    /// Writes `NAME.crt` and `NAME.key` for clients of the current user.
+    pub fn write_files(&self, folder: &Path, name: &str) -> Result<PemFiles> {
+        let files =
+            PemFiles { certificate: folder.join(format!("{name}.crt")), key: folder.join(format!("{name}.key")) };
+        write(&files.certificate, &self.certificate_pem, 0o644)?;
+        write(&files.key, &self.key_pem, 0o600)?;
+        Ok(files)
+    }
+
+    /// Writes a folder in the layout of a kubernetes.io/tls Secret; with an owner, that uid alone may read the key.
+    pub fn write_secret_dir(&self, folder: &Path, owner: Option<Owner>) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        write(&folder.join("tls.crt"), &self.certificate_pem, 0o644)?;
+        write(&folder.join("tls.key"), &self.key_pem, 0o400)?;
+        for path in [folder.to_path_buf(), folder.join("tls.crt"), folder.join("tls.key")] {
+            if let Some(Owner { uid, gid }) = owner {
+                chown(&path, Some(uid), Some(gid)).with_context(|| format!("give {} to uid {uid}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who may read a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The tenant's uid.
+    pub uid: u32,
+    /// The tenant's gid.
+    pub gid: u32,
+}
+
+/// A certificate and its key as clients take them.
+#[derive(Clone, Debug)]
+pub struct PemFiles {
+    /// Leaf first.
+    pub certificate: PathBuf,
+    /// PKCS #8.
+    pub key: PathBuf,
+}
+
+/// SHA-256 in lower-case hex.
+pub fn hex_sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn named(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("mode of {}", path.display()))
+}

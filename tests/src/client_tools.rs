@@ -1,0 +1,208 @@
+//! The real clients that scenarios run: where each is found, how it is installed, what happens when it is missing.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::binaries::{target_folder, workspace_folder};
+
+/// A program that a scenario needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// curl.
+    Curl,
+    /// `openssl s_client`.
+    OpenSsl,
+    /// gnutls-cli.
+    GnuTlsCli,
+    /// The Go toolchain, which builds the client in tests/clients/go.
+    Go,
+    /// A Python with curl_cffi, whose hellos have the shape of browsers'.
+    CurlCffi,
+}
+
+impl Tool {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Curl, Self::OpenSsl, Self::GnuTlsCli, Self::Go, Self::CurlCffi];
+
+    /// What a person would call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::OpenSsl => "openssl",
+            Self::GnuTlsCli => "gnutls-cli",
+            Self::Go => "go",
+            Self::CurlCffi => "curl_cffi",
+        }
+    }
+
+    /// Where it is, if it is installed.
+    pub fn find(self) -> Option<PathBuf> {
+        match self {
+            Self::CurlCffi => {
+                venv().ok().map(|venv| venv.join("bin/python")).filter(|python| imports_curl_cffi(python))
+            }
+            in_path => search_path(in_path.name()),
+        }
+    }
+
+    /// The Debian package that brings it, or for curl_cffi the one that `pip install` stands on.
+    fn debian_package(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::OpenSsl => "openssl",
+            Self::GnuTlsCli => "gnutls-bin",
+            Self::Go => "golang-go",
+            Self::CurlCffi => "python3-venv",
+        }
+    }
+}
+
+/// The tool, or `None` after a line on the standard error that says what is skipped; with `CI=true` an error instead.
+pub fn require(tool: Tool, scenario: &str) -> Result<Option<PathBuf>> {
+    match tool.find() {
+        Some(program) => Ok(Some(program)),
+        None => {
+            skip(scenario, &format!("{} is not installed: cargo xtask test installs it", tool.name())).map(|()| None)
+        }
+    }
+}
+
+/// Whether we are root; if not, says what is skipped, and with `CI=true` is an error.
+pub fn require_root(scenario: &str) -> Result<bool> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(true);
+    }
+    skip(scenario, "it needs root").map(|()| false)
+}
+
+/// The Go client, built from tests/clients/go with the standard library alone.
+pub fn go_client() -> Result<PathBuf> {
+    GO_CLIENT.as_ref().map(Clone::clone).map_err(|error| anyhow!("{error:#}"))
+}
+
+/// The script that curl_cffi's Python runs.
+pub fn curl_cffi_script() -> PathBuf {
+    workspace_folder().join("tests/clients/browser.py")
+}
+
+/// Installs what is missing; what cannot be installed gets one line each.
+pub fn install_missing() -> Result<()> {
+    let missing: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| tool.find().is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.debian_package()).collect();
+    if nix::unistd::geteuid().is_root() && search_path("apt-get").is_some() {
+        say(&format!("installing from Debian: {}", packages.join(" ")));
+        apt_get(&["update", "-qq"])?;
+        apt_get(&[["install", "-qq", "--yes", "--no-install-recommends"].as_slice(), &packages].concat())?;
+    }
+    if missing.contains(&Tool::CurlCffi) {
+        install_curl_cffi()?;
+    }
+    let still_missing: Vec<Tool> = missing.into_iter().filter(|tool| tool.find().is_none()).collect();
+    for tool in &still_missing {
+        say(&format!("missing: {} (Debian package {}): its scenarios are skipped", tool.name(), tool.debian_package()));
+    }
+    if !still_missing.is_empty() && in_ci() {
+        bail!("CI needs every client");
+    }
+    Ok(())
+}
+
+fn install_curl_cffi() -> Result<()> {
+    let venv = venv()?;
+    say(&format!("installing from PyPI: {CURL_CFFI}"));
+    fs::create_dir_all(&venv).with_context(|| format!("make {}", venv.display()))?;
+    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
+    if !made.is_ok_and(|status| status.success()) {
+        say("python3 -m venv failed");
+        return Ok(());
+    }
+    let installed = Command::new(venv.join("bin/pip")).args(["install", "--quiet", CURL_CFFI]).status();
+    if !installed.is_ok_and(|status| status.success()) {
+        say("pip install failed");
+    }
+    Ok(())
+}
+
+fn build_go_client() -> Result<PathBuf> {
+    let folder = tools_folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let client = folder.join("go-client");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&client)
+        .arg(".")
+        .current_dir(workspace_folder().join("tests/clients/go"))
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOPROXY", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOCACHE", folder.join("go-cache"))
+        .output()
+        .context("start go build")?;
+    if !built.status.success() {
+        bail!("go build: {}", String::from_utf8_lossy(&built.stderr));
+    }
+    Ok(client)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(["-o", "DPkg::Lock::Timeout=120"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(io::stderr())
+        .status()
+        .context("start apt-get")?;
+    if !status.success() {
+        bail!("apt-get {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn search_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin"));
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+fn imports_curl_cffi(python: &Path) -> bool {
+    Command::new(python).args(["-c", "import curl_cffi"]).output().is_ok_and(|done| done.status.success())
+}
+
+fn skip(scenario: &str, why: &str) -> Result<()> {
+    if in_ci() {
+        bail!("{why}, and CI skips nothing");
+    }
+    say(&format!("skipped: {scenario}: {why}"));
+    Ok(())
+}
+
+/// libtest captures what `eprintln!` writes, and a skip that nobody sees reads as a pass; this is not captured.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn in_ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true")
+}
+
+fn venv() -> Result<PathBuf> {
+    Ok(tools_folder()?.join("venv"))
+}
+
+fn tools_folder() -> Result<PathBuf> {
+    Ok(target_folder()?.join("test-tools"))
+}
+
+static GO_CLIENT: LazyLock<Result<PathBuf>> = LazyLock::new(build_go_client);
+
+/// Pinned, because the profiles and so the hellos change with it.
+const CURL_CFFI: &str = "curl_cffi==0.16.3";

@@ -1,0 +1,193 @@
+//! A started `sni-router run`, seen from outside: its endpoints, its log, its processes. Ends all of them when dropped.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd;
+
+use crate::binaries;
+use crate::http::{self, Response};
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::patience::{PATIENCE, eventually};
+use crate::processes::{self, Pid};
+use crate::scratch::Scratch;
+use crate::setup::{Setup, Written};
+use crate::tls_client::tcp;
+
+/// The supervisor and its children.
+pub struct RouterProcess {
+    supervisor: Child,
+    written: Written,
+    log: Log,
+    scratch: Scratch,
+}
+
+impl RouterProcess {
+    /// Starts the router and waits until it is ready, with every terminator up.
+    pub fn start(setup: Setup) -> Result<Self> {
+        let router = Self::launch(setup, Scratch::new()?, "info")?;
+        router.wait_until_ready()?;
+        Ok(router)
+    }
+
+    /// The same, with this filter of the log.
+    pub fn start_logging(setup: Setup, filter: &str) -> Result<Self> {
+        let router = Self::launch(setup, Scratch::new()?, filter)?;
+        router.wait_until_ready()?;
+        Ok(router)
+    }
+
+    /// Starts the router on files of the scenario's own and does not wait.
+    pub fn launch(setup: Setup, scratch: Scratch, filter: &str) -> Result<Self> {
+        let written = setup.write(&scratch)?;
+        let program = binaries::sni_router()?;
+        // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
+        let stdout = File::create(scratch.join("stdout")).context("file for the standard output")?;
+        let mut supervisor = Command::new(&program)
+            .args(["run", "--config"])
+            .arg(&written.path)
+            .env("SNI_ROUTER_LOG", filter)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
+        Ok(Self { supervisor, written, log: Log::follow(stderr), scratch })
+    }
+
+    /// Waits for /readyz and for the terminators.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        eventually(PATIENCE, "sni-router is ready", || {
+            let answer = self.admin_get("/readyz").ok()?;
+            let metrics = self.metrics().ok()?;
+            let up = |tenant: &String| metrics.sum("sni_terminator_up", &[("tenant", tenant)]) == 1.0;
+            (answer.status == 200 && self.written.terminated.iter().all(up)).then_some(())
+        })
+        .with_context(|| format!("the log:\n{}", self.log.lines().join("\n")))
+    }
+
+    /// The first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.written.listeners[0].1
+    }
+
+    /// The listener of this name.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        let listener = self.written.listeners.iter().find(|(listener, _)| listener == name);
+        Ok(listener.with_context(|| format!("no listener {name}"))?.1)
+    }
+
+    /// The admin endpoint.
+    pub fn admin(&self) -> SocketAddr {
+        self.written.admin
+    }
+
+    /// The folder that holds the configuration, the secrets and the runtimeDir.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Asks the admin endpoint.
+    pub fn admin_get(&self, path: &str) -> Result<Response> {
+        http::get(&mut tcp(self.written.admin)?, "localhost", path)
+    }
+
+    /// Scrapes the metrics.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::parse(&self.admin_get("/metrics")?.body)
+    }
+
+    /// Waits until a counter has at least this value.
+    pub fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) -> Result<()> {
+        eventually(PATIENCE, &format!("{name}{labels:?} >= {value}"), || {
+            self.metrics().ok().filter(|metrics| metrics.sum(name, labels) >= value).map(drop)
+        })
+        .with_context(|| {
+            format!("the metrics:\n{}", self.admin_get("/metrics").map(|answer| answer.body).unwrap_or_default())
+        })
+    }
+
+    /// What all processes logged.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What all processes wrote to their standard output.
+    pub fn stdout(&self) -> Result<String> {
+        std::fs::read_to_string(self.scratch.join("stdout")).context("read the standard output")
+    }
+
+    /// The supervisor.
+    pub fn supervisor_pid(&self) -> Result<Pid> {
+        Pid::try_from(self.supervisor.id()).context("pid")
+    }
+
+    /// The router, once it runs.
+    pub fn router_pid(&self) -> Result<Pid> {
+        self.child(&["router", "--config"])
+    }
+
+    /// A tenant's terminator, once it runs.
+    pub fn terminator_pid(&self, tenant: &str) -> Result<Pid> {
+        self.child(&["serve", "--tenant", tenant])
+    }
+
+    /// All processes, the supervisor first.
+    pub fn pids(&self) -> Result<Vec<Pid>> {
+        let supervisor = self.supervisor_pid()?;
+        Ok([vec![supervisor], processes::descendants(supervisor)].concat())
+    }
+
+    /// Sends the supervisor a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        send_signal(self.supervisor_pid()?, signal)
+    }
+
+    /// Waits for the supervisor's end.
+    pub fn wait_for_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let supervisor = &mut self.supervisor;
+        eventually(limit, "sni-router exits", || supervisor.try_wait().ok().flatten())
+            .with_context(|| format!("the log:\n{}", self.log.lines().join("\n")))
+    }
+
+    fn child(&self, words: &[&str]) -> Result<Pid> {
+        let supervisor = self.supervisor_pid()?;
+        eventually(PATIENCE, &format!("a child with {words:?}"), || {
+            processes::descendants(supervisor).into_iter().find(|pid| {
+                let arguments = processes::command_line(*pid);
+                words.iter().all(|word| arguments.iter().skip(1).any(|argument| argument == word))
+            })
+        })
+    }
+}
+
+impl Drop for RouterProcess {
+    fn drop(&mut self) {
+        // The children are asked for first: once the supervisor is gone they are init's.
+        let children = self.pids().unwrap_or_default().into_iter().skip(1);
+        let running = matches!(self.supervisor.try_wait(), Ok(None));
+        if running {
+            let _ = self.supervisor.kill();
+            let _ = self.supervisor.wait();
+        }
+        for child in children {
+            let _ = send_signal(child, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Sends one process a signal.
+pub fn send_signal(pid: Pid, signal: Signal) -> Result<()> {
+    if pid <= 1 {
+        bail!("{pid} is no process of ours");
+    }
+    kill(unistd::Pid::from_raw(pid), signal).with_context(|| format!("send {signal} to {pid}"))
+}

@@ -1,0 +1,40 @@
+//! Folders of one test run: short paths (a Unix socket's path has at most 107 bytes, unix(7)), removed at the end.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// A folder of its own that every uid may traverse, because terminators run under other uids than the test.
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    /// A new folder below the system's folder for temporary files.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("snir-").tempdir().context("make a scratch folder")?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("open {} to other uids", folder.path().display()))?;
+        Ok(Self(folder))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A path inside it; nothing is made.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file that everybody may read.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+            .with_context(|| format!("open {} to other uids", path.display()))?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,210 @@
+//! The configuration of a router under test: scenarios name what they are about, everything else gets a free address
+//! or the default. Writes the YAML and the secrets, starts nothing.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use config::{Config, Mode};
+
+use crate::authority::{Identity, Owner};
+use crate::ports::free_address;
+use crate::scratch::Scratch;
+
+/// What a scenario wants to run; the first listener is there from the start.
+pub struct Setup {
+    top: Vec<String>,
+    listeners: Vec<Listener>,
+    tenants: Vec<Tenant>,
+}
+
+impl Setup {
+    /// One listener named `tls` with the defaults, no tenant yet.
+    pub fn new() -> Self {
+        Self { top: Vec::new(), listeners: vec![Listener::new("tls")], tenants: Vec::new() }
+    }
+
+    /// A top-level line of YAML, such as `dataPath: Copy`.
+    #[must_use]
+    pub fn line(mut self, yaml: &str) -> Self {
+        self.top.push(yaml.to_owned());
+        self
+    }
+
+    /// A line of YAML for the listener that was named last, such as `clientHello: { timeout: 1s, maxBytes: 4096 }`.
+    #[must_use]
+    pub fn listener_line(mut self, yaml: &str) -> Self {
+        if let Some(listener) = self.listeners.last_mut() {
+            listener.lines.push(yaml.to_owned());
+        }
+        self
+    }
+
+    /// One more listener.
+    #[must_use]
+    pub fn listener(mut self, name: &str) -> Self {
+        self.listeners.push(Listener::new(name));
+        self
+    }
+
+    /// One more tenant.
+    #[must_use]
+    pub fn tenant(mut self, tenant: Tenant) -> Self {
+        self.tenants.push(tenant);
+        self
+    }
+
+    /// Chooses addresses, writes the configuration and the secrets below `scratch`, the secrets for the tenants' uids
+    /// when we are root.
+    pub fn write(self, scratch: &Scratch) -> Result<Written> {
+        let admin = free_address()?;
+        let listeners = self
+            .listeners
+            .iter()
+            .map(|listener| Ok((listener.name.clone(), free_address()?)))
+            .collect::<Result<Vec<_>>>()?;
+        let yaml = self.yaml(scratch.path(), admin, &listeners);
+        let path = scratch.write("config.yaml", &yaml)?;
+        let config = Config::from_yaml(&yaml).map_err(|errors| anyhow::anyhow!("{errors}\n{yaml}"))?;
+        for tenant in &self.tenants {
+            let owner = tenant_owner(&config, &tenant.name)?;
+            for (number, identity) in tenant.certificates.iter().enumerate() {
+                identity.write_secret_dir(&secret_dir(scratch.path(), &tenant.name, number), owner)?;
+            }
+        }
+        let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
+        Ok(Written { terminated: terminated.map(|tenant| tenant.name.clone()).collect(), path, admin, listeners })
+    }
+
+    fn yaml(&self, folder: &Path, admin: SocketAddr, listeners: &[(String, SocketAddr)]) -> String {
+        let mut yaml = format!("runtimeDir: {}\nadmin: {{ address: \"{admin}\" }}\n", folder.join("run").display());
+        for line in &self.top {
+            let _ = writeln!(yaml, "{line}");
+        }
+        yaml.push_str("listeners:\n");
+        for (listener, (name, address)) in self.listeners.iter().zip(listeners) {
+            let _ = writeln!(yaml, "  - name: {name}\n    address: \"{address}\"");
+            for line in &listener.lines {
+                let _ = writeln!(yaml, "    {line}");
+            }
+        }
+        yaml.push_str("tenants:\n");
+        for tenant in &self.tenants {
+            tenant.write_yaml(&mut yaml, folder);
+        }
+        yaml
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Listener {
+    name: String,
+    lines: Vec<String>,
+}
+
+impl Listener {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), lines: Vec::new() }
+    }
+}
+
+/// One tenant of the port.
+pub struct Tenant {
+    name: String,
+    hostnames: Vec<String>,
+    backend: SocketAddr,
+    certificates: Vec<Identity>,
+    tls_lines: Vec<String>,
+    lines: Vec<String>,
+}
+
+impl Tenant {
+    /// Its TLS stays end to end.
+    pub fn passthrough(name: &str, hostnames: &[&str], backend: SocketAddr) -> Self {
+        Self {
+            name: name.to_owned(),
+            hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
+            backend,
+            certificates: Vec::new(),
+            tls_lines: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Its TLS ends in a terminator with this certificate.
+    pub fn terminate(name: &str, hostnames: &[&str], backend: SocketAddr, certificate: &Identity) -> Self {
+        Self::passthrough(name, hostnames, backend).certificate(certificate)
+    }
+
+    /// One more certificate.
+    #[must_use]
+    pub fn certificate(mut self, certificate: &Identity) -> Self {
+        self.certificates.push(certificate.clone());
+        self
+    }
+
+    /// A line of YAML below `tls`, such as `minVersion: "1.3"`.
+    #[must_use]
+    pub fn tls_line(mut self, yaml: &str) -> Self {
+        self.tls_lines.push(yaml.to_owned());
+        self
+    }
+
+    /// A line of YAML of the tenant, such as `idleTimeout: 3s`.
+    #[must_use]
+    pub fn line(mut self, yaml: &str) -> Self {
+        self.lines.push(yaml.to_owned());
+        self
+    }
+
+    fn write_yaml(&self, yaml: &mut String, folder: &Path) {
+        let mode = if self.certificates.is_empty() { "Passthrough" } else { "Terminate" };
+        let _ = writeln!(yaml, "  - name: {}\n    hostnames: {:?}\n    mode: {mode}", self.name, self.hostnames);
+        let _ = writeln!(yaml, "    backends: [{{ address: \"{}\" }}]", self.backend);
+        for line in &self.lines {
+            let _ = writeln!(yaml, "    {line}");
+        }
+        if self.certificates.is_empty() {
+            return;
+        }
+        yaml.push_str("    tls:\n      certificates:\n");
+        for number in 0..self.certificates.len() {
+            let _ = writeln!(yaml, "        - {{ secretDir: {} }}", secret_dir(folder, &self.name, number).display());
+        }
+        for line in &self.tls_lines {
+            let _ = writeln!(yaml, "      {line}");
+        }
+    }
+}
+
+/// What [`Setup::write`] chose.
+pub struct Written {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// The admin endpoint.
+    pub admin: SocketAddr,
+    /// Each listener's name and address.
+    pub listeners: Vec<(String, SocketAddr)>,
+    /// The names of the tenants that have a terminator.
+    pub terminated: Vec<String>,
+}
+
+/// The folder of a tenant's certificate with this number.
+pub fn secret_dir(folder: &Path, tenant: &str, number: usize) -> PathBuf {
+    folder.join(format!("secrets-{tenant}-{number}"))
+}
+
+/// The uid and gid that a tenant's terminator will have; `None` as an ordinary user, who keeps their own.
+pub fn tenant_owner(config: &Config, tenant: &str) -> Result<Option<Owner>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    let uid = config.tenant_uid(tenant).with_context(|| format!("uid of tenant {tenant}"))?;
+    Ok(Some(Owner { uid, gid: uid }))
+}
