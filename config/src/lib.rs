@@ -1,11 +1,31 @@
 //! The configuration of sni-router: YAML in, types that cannot be wrong out, and the JSON Schema of the file.
 //! Never opens what the configuration names.
 
-mod hostname;
-mod model;
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub use hostname::{Hostname, HostnamePattern};
+mod address;
+mod decode;
+mod duration;
+mod error;
+mod field;
+mod file;
+mod hostname;
+mod load;
+mod model;
+mod name;
+mod report;
+mod resolve;
+mod schema;
+mod suggest;
+mod text;
+mod uid;
+mod yaml;
+
+pub use error::{ConfigError, ConfigErrors, LoadError, Position};
+pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};
 pub use model::*;
+pub use schema::json_schema;
 
 /// The router's uid and gid when it is started as root and `user` is not set: just below the default `uidRange`.
 pub const DEFAULT_ROUTER_UID: u32 = 61183;

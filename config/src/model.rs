@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -31,6 +31,41 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// At least one; names and hostnames are unique.
     pub tenants: Vec<Tenant>,
+}
+
+impl Config {
+    /// The tenant of this name.
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|tenant| tenant.name == name)
+    }
+
+    /// The uid of a tenant's terminator when it is started as root; `None` unless a tenant of mode Terminate has
+    /// this name. It depends on the names of the tenants and on what the file says about uids, and on nothing else.
+    pub fn tenant_uid(&self, name: &str) -> Option<u32> {
+        self.tenant_identity(name).map(|identity| identity.uid)
+    }
+
+    /// The gid that belongs to [`tenant_uid`](Self::tenant_uid).
+    pub fn tenant_gid(&self, name: &str) -> Option<u32> {
+        self.tenant_identity(name).map(|identity| identity.gid)
+    }
+
+    /// The socket over which the router hands connections to a tenant's terminator. It fits a Unix address.
+    pub fn handoff_socket(&self, name: &str) -> PathBuf {
+        handoff_socket(&self.runtime_dir, name)
+    }
+
+    fn tenant_identity(&self, name: &str) -> Option<Identity> {
+        match &self.tenant(name)?.mode {
+            Mode::Passthrough => None,
+            Mode::Terminate(terminate) => Some(terminate.identity),
+        }
+    }
+}
+
+/// The path of [`Config::handoff_socket`] below a runtime folder.
+pub(crate) fn handoff_socket(runtime_dir: &Path, tenant: &str) -> PathBuf {
+    runtime_dir.join("terminators").join(tenant).join("handoff.sock")
 }
 
 /// A user by name or number.
@@ -158,8 +193,10 @@ pub struct Terminate {
     pub alpn: Vec<String>,
     /// Whether clients show certificates.
     pub client_validation: ClientValidation,
-    /// The identity that the terminator runs under.
+    /// What the file says about the identity that the terminator runs under.
     pub sandbox: Sandbox,
+    /// The identity that the terminator runs under when it is started as root: from `sandbox`, else from the uid range.
+    pub identity: Identity,
 }
 
 /// Where a certificate and its key come from. Paths only: the files are opened by the terminator alone.
@@ -202,7 +239,16 @@ pub enum ClientValidation {
     },
 }
 
-/// The identity that a terminator runs under.
+/// The identity that a terminator runs under; no other tenant has its uid, nor has the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Never 0.
+    pub uid: u32,
+    /// Never 0.
+    pub gid: u32,
+}
+
+/// What the file says about the identity that a terminator runs under.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
     /// `None` means one from the uid range.

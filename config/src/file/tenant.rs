@@ -1,0 +1,225 @@
+//! Tenants as they are written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{BackendTlsFile, ClientsFile, SandboxPolicyFile, TlsFile};
+use crate::address::BackendAddress;
+use crate::duration::Span;
+use crate::field::Field;
+use crate::hostname::HostnamePattern;
+use crate::name::Name;
+use crate::text::Text;
+
+/// One tenant of the port.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Tenant")]
+pub(crate) struct TenantFile {
+    /// Unique among the tenants.
+    pub(crate) name: Field<Text<Name>>,
+    /// The server names that it claims; `*.example.com` stands for exactly one label. No two tenants share one.
+    /// May be empty only if a listener's `onNoServerName` or `onUnmatched` names this tenant.
+    #[serde(default)]
+    pub(crate) hostnames: Field<Vec<Field<Text<HostnamePattern>>>>,
+    /// Where its TLS ends.
+    pub(crate) mode: Field<ModeFile>,
+    /// How its TLS is terminated. Required for `mode: Terminate`, and only for it.
+    #[serde(default)]
+    pub(crate) tls: Field<TlsFile>,
+    /// Where its connections go. Exactly one; several are not available yet.
+    #[schemars(length(min = 1))]
+    pub(crate) backends: Field<Vec<Field<BackendFile>>>,
+    /// How a backend is chosen. Not available yet.
+    #[serde(default)]
+    pub(crate) balance: Field<BalanceFile>,
+    /// How backends are probed. Not available yet.
+    #[serde(default)]
+    pub(crate) health_check: Field<HealthCheckFile>,
+    /// Limit of connecting to a backend.
+    #[serde(default)]
+    #[schemars(extend("default" = CONNECT_TIMEOUT))]
+    pub(crate) connect_timeout: Field<Text<Span>>,
+    /// A connection without a byte either way for this long is ended.
+    #[serde(default)]
+    #[schemars(extend("default" = IDLE_TIMEOUT))]
+    pub(crate) idle_timeout: Field<Text<Span>>,
+    /// The PROXY header that its backends get. Default: none. Not available yet.
+    #[serde(default)]
+    pub(crate) proxy_protocol: Field<OutboundProxyFile>,
+    /// TLS to its backends. Default: none. Not available yet.
+    #[serde(default)]
+    pub(crate) backend_tls: Field<BackendTlsFile>,
+    /// Who may connect. Default: everybody.
+    #[serde(default)]
+    pub(crate) clients: Field<ClientsFile>,
+    /// Bounds of what it may use. Default: none. Not available yet.
+    #[serde(default)]
+    pub(crate) limits: Field<LimitsFile>,
+    /// What its terminator runs as. Only for `mode: Terminate`.
+    #[serde(default)]
+    pub(crate) sandbox: Field<TenantSandboxFile>,
+    /// When its terminator is started. Only for `mode: Terminate`.
+    #[serde(default)]
+    #[schemars(extend("default" = "Always"))]
+    pub(crate) startup: Field<StartupFile>,
+    /// How long a terminator that was started by demand stays without connections. Not available yet.
+    #[serde(default)]
+    pub(crate) idle_stop: Field<Text<Span>>,
+    /// How long its established connections may go on after SIGTERM.
+    #[serde(default)]
+    #[schemars(extend("default" = DRAIN_TIMEOUT))]
+    pub(crate) drain_timeout: Field<Text<Span>>,
+}
+
+/// Where a tenant's TLS ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "Mode")]
+pub(crate) enum ModeFile {
+    /// At the backend: nothing on the way can read it.
+    Passthrough,
+    /// In the tenant's own terminator.
+    Terminate,
+}
+
+/// Where connections go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Backend")]
+pub(crate) struct BackendFile {
+    /// An IP address and port.
+    pub(crate) address: Field<Text<BackendAddress>>,
+    /// Share of the connections, relative to the other backends. Only 1 until several backends are available.
+    #[serde(default)]
+    #[schemars(extend("default" = 1))]
+    pub(crate) weight: Field<u32>,
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Balance")]
+pub(crate) enum BalanceFile {
+    /// The one with the fewest connections.
+    LeastConnections,
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The same for the same client address.
+    SourceHash,
+}
+
+/// How backends are probed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "HealthCheck")]
+#[expect(dead_code, reason = "known to the schema before it is available")]
+pub(crate) struct HealthCheckFile {
+    /// Time between probes.
+    #[serde(default)]
+    pub(crate) interval: Field<Text<Span>>,
+    /// Limit of one probe.
+    #[serde(default)]
+    pub(crate) timeout: Field<Text<Span>>,
+    /// Failed probes in a row until a backend is out.
+    #[serde(default)]
+    pub(crate) unhealthy_after: Field<u32>,
+    /// Good probes in a row until it is back.
+    #[serde(default)]
+    pub(crate) healthy_after: Field<u32>,
+}
+
+/// The PROXY header that backends get.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "OutboundProxyProtocol")]
+#[expect(dead_code, reason = "known to the schema before it is available")]
+pub(crate) struct OutboundProxyFile {
+    /// The version of the protocol.
+    pub(crate) version: Field<ProxyVersionFile>,
+    /// What a v2 header tells beyond the addresses.
+    #[serde(default)]
+    pub(crate) tlvs: Field<Vec<Field<ProxyTlvFile>>>,
+}
+
+/// The version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ProxyVersion")]
+pub(crate) enum ProxyVersionFile {
+    /// A line of text.
+    V1,
+    /// Binary, with TLVs.
+    V2,
+}
+
+/// What a PROXY v2 header can tell.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ProxyTlv")]
+pub(crate) enum ProxyTlvFile {
+    /// The server name.
+    Authority,
+    /// The negotiated ALPN protocol.
+    Alpn,
+    /// TLS version and cipher.
+    Ssl,
+    /// The client's certificate.
+    ClientCertificate,
+    /// The client's groups.
+    Groups,
+}
+
+/// Bounds of what a tenant may use.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+#[expect(dead_code, reason = "known to the schema before it is available")]
+pub(crate) struct LimitsFile {
+    /// Connections at one time.
+    #[serde(default)]
+    pub(crate) max_connections: Field<u32>,
+    /// New connections per second.
+    #[serde(default)]
+    pub(crate) connection_rate: Field<u32>,
+    /// TLS handshakes per second.
+    #[serde(default)]
+    pub(crate) handshake_rate: Field<u32>,
+}
+
+/// What a terminator runs as.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "TenantSandbox")]
+pub(crate) struct TenantSandboxFile {
+    /// Its uid, which no other tenant has. Default: one from `uidRange`, always the same for the same name.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_ID))]
+    pub(crate) uid: Field<u32>,
+    /// Its gid. Default: the same number as its uid.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_ID))]
+    pub(crate) gid: Field<u32>,
+    /// Overrides the policy of the whole file.
+    #[serde(default)]
+    pub(crate) policy: Field<SandboxPolicyFile>,
+    /// The memory that it may use, such as 128MiB. Not available yet.
+    #[serde(default)]
+    pub(crate) memory_max: Field<String>,
+}
+
+/// When a terminator is started.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Startup")]
+pub(crate) enum StartupFile {
+    /// With the router.
+    Always,
+    /// By its first connection. Not available yet.
+    OnDemand,
+}
+
+pub(crate) const CONNECT_TIMEOUT: Text<Span> = Text(Span::seconds(3));
+pub(crate) const IDLE_TIMEOUT: Text<Span> = Text(Span::minutes(10));
+pub(crate) const DRAIN_TIMEOUT: Text<Span> = Text(Span::seconds(30));
+/// setuid(2) takes 4,294,967,295 for "no change".
+pub(crate) const MAX_ID: u32 = u32::MAX - 1;

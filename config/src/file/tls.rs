@@ -1,0 +1,159 @@
+//! TLS as it is written: towards clients and towards backends.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::field::Field;
+use crate::name::FilePath;
+use crate::text::Text;
+
+/// How a tenant's TLS is terminated.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Tls")]
+pub(crate) struct TlsFile {
+    /// Its certificates; at least one. The one that fits the server name and the client's key types is shown.
+    #[schemars(length(min = 1))]
+    pub(crate) certificates: Field<Vec<Field<CertificateFile>>>,
+    /// The lowest protocol version that is negotiated.
+    #[serde(default)]
+    #[schemars(extend("default" = "1.2"))]
+    pub(crate) min_version: Field<TlsVersionFile>,
+    /// ALPN protocols in order of preference. Default: ALPN is not negotiated.
+    #[serde(default)]
+    pub(crate) alpn: Field<Vec<Field<String>>>,
+    /// Whether clients show certificates.
+    #[serde(default)]
+    pub(crate) client_validation: Field<ClientValidationFile>,
+}
+
+/// Where a certificate and its key come from: `secretDir`, or `certificate` and `key`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(
+    rename = "Certificate",
+    extend("oneOf" = [
+        { "required": ["secretDir"] },
+        { "required": ["certificate", "key"] },
+        { "required": ["generate"] },
+        { "required": ["acme"] },
+    ])
+)]
+pub(crate) struct CertificateFile {
+    /// A folder in the layout of a kubernetes.io/tls Secret: tls.crt, tls.key.
+    #[serde(default)]
+    pub(crate) secret_dir: Field<Text<FilePath>>,
+    /// A PEM file: the leaf, then its issuers.
+    #[serde(default)]
+    pub(crate) certificate: Field<Text<FilePath>>,
+    /// A PEM file: the leaf's private key.
+    #[serde(default)]
+    pub(crate) key: Field<Text<FilePath>>,
+    /// A CA of its own. Not available yet.
+    #[serde(default)]
+    pub(crate) generate: Field<bool>,
+    /// From an ACME server. Not available yet.
+    #[serde(default)]
+    pub(crate) acme: Field<AcmeFile>,
+}
+
+/// An ACME server (RFC 8555).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Acme")]
+#[expect(dead_code, reason = "known to the schema before it is available")]
+pub(crate) struct AcmeFile {
+    /// URL of its directory.
+    pub(crate) directory: Field<String>,
+    /// Whom it may write to.
+    #[serde(default)]
+    pub(crate) email: Field<String>,
+}
+
+/// A TLS protocol version.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "TlsVersion")]
+pub(crate) enum TlsVersionFile {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "ClientValidation")]
+pub(crate) struct ClientValidationFile {
+    /// Who must show a certificate.
+    pub(crate) mode: Field<ClientValidationModeFile>,
+    /// PEM files of the CAs that client certificates must come from.
+    #[serde(default)]
+    pub(crate) ca: Field<Vec<Field<Text<FilePath>>>>,
+    /// PEM files of revocation lists. Not available yet.
+    #[serde(default)]
+    pub(crate) crl: Field<Vec<Field<Text<FilePath>>>>,
+    /// Which certificates of these CAs are let in; none listed: every one. Not available yet.
+    #[serde(default)]
+    pub(crate) allow: Field<Vec<Field<AllowFile>>>,
+}
+
+/// Who must show a certificate.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ClientValidationMode")]
+pub(crate) enum ClientValidationModeFile {
+    /// Nobody is asked for one.
+    None,
+    /// Who shows one must show a valid one.
+    Optional,
+    /// Everybody.
+    Required,
+}
+
+/// A kind of certificate that is let in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "AllowedCertificate")]
+#[expect(dead_code, reason = "known to the schema before it is available")]
+pub(crate) struct AllowFile {
+    /// A URI name such as spiffe://acme/prod/*.
+    #[serde(default)]
+    pub(crate) uri: Field<String>,
+    /// A DNS name.
+    #[serde(default)]
+    pub(crate) dns: Field<String>,
+    /// The subject's common name.
+    #[serde(default)]
+    pub(crate) common_name: Field<String>,
+    /// An organizational unit of the subject.
+    #[serde(default)]
+    pub(crate) organizational_unit: Field<String>,
+    /// SHA-256 of the DER leaf, in hexadecimal.
+    #[serde(default)]
+    pub(crate) sha256: Field<String>,
+    /// The groups that such a client is in.
+    #[serde(default)]
+    pub(crate) groups: Field<Vec<Field<String>>>,
+}
+
+/// TLS to a tenant's backends.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "BackendTls")]
+#[expect(dead_code, reason = "known to the schema before it is available")]
+pub(crate) struct BackendTlsFile {
+    /// The name that the backend's certificate must carry.
+    #[serde(default)]
+    pub(crate) server_name: Field<String>,
+    /// PEM files of the CAs that it must come from.
+    #[serde(default)]
+    pub(crate) ca: Field<Vec<Field<Text<FilePath>>>>,
+    /// What is shown to a backend that asks for a certificate.
+    #[serde(default)]
+    pub(crate) client_certificate: Field<CertificateFile>,
+    /// SHA-256 of the backend's DER leaf, in hexadecimal.
+    #[serde(default)]
+    pub(crate) pins: Field<Vec<Field<String>>>,
+}

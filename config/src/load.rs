@@ -1,0 +1,52 @@
+//! From a file or a text to a [`Config`]: parse, decode, resolve. Never keeps half of a wrong file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::decode::Decoder;
+use crate::error::{ConfigErrors, LoadError};
+use crate::field::Field;
+use crate::file::ConfigFile;
+use crate::model::Config;
+use crate::report::{Path as FieldPath, Report};
+use crate::{resolve, yaml};
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let path = path.as_ref();
+        let text = read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        Self::from_yaml(&text).map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })
+    }
+
+    /// Checks a configuration text. All that is wrong with it is reported, unless it is not even YAML.
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
+        let report = Report::default();
+        let node = match yaml::parse(text) {
+            Ok(node) => node,
+            Err((position, message)) => {
+                report.error(position, &FieldPath::Root, message);
+                return report.finish(None);
+            }
+        };
+        let config = match Field::<ConfigFile>::deserialize(Decoder::document(&node, &report)) {
+            Ok(file) => resolve::config(&file, &report),
+            Err(error) => {
+                report.error(node.position, &FieldPath::Root, error.to_string());
+                None
+            }
+        };
+        report.finish(config)
+    }
+}
+
+/// One byte more than the bound is enough for the parser to refuse it.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let bound = yaml::MAX_TEXT_BYTES as u64 + 1;
+    File::open(path)?.take(bound).read_to_string(&mut text)?;
+    Ok(text)
+}

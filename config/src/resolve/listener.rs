@@ -1,0 +1,91 @@
+//! Listeners of the file to those of the model.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::context::Context;
+use crate::duration::Span;
+use crate::field::Field;
+use crate::file::{
+    ClientHelloFile, ClientsFile, ConfigFile, HELLO_BYTES, HELLO_TIMEOUT, ListenerFile, MAX_CONNECTIONS,
+    MAX_HELLO_BYTES, MIN_HELLO_BYTES, REJECT,
+};
+use crate::model::{ClientFilter, ClientHelloLimits, Fallback, Listener};
+use crate::text::Text;
+use crate::yaml::quoted;
+
+/// All listeners; `tenants` gives the index of each tenant's name.
+pub(super) fn listeners(
+    context: &Context<'_>,
+    file: &ConfigFile,
+    tenants: &HashMap<&str, usize>,
+) -> Option<Vec<Listener>> {
+    context.non_empty_list(&file.listeners, "listeners", |context, file| listener(&context, file, tenants))
+}
+
+fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, usize>) -> Option<Listener> {
+    context.not_yet_in_listener(file);
+    let name = context.required(&file.name, "name");
+    let address = context.required(&file.address, "address");
+    let hello =
+        context.group(&file.client_hello, "clientHello", DEFAULT_HELLO, |context, file| client_hello(&context, file));
+    let on_no_server_name = fallback(context, &file.on_no_server_name, "onNoServerName", tenants);
+    let on_unmatched = fallback(context, &file.on_unmatched, "onUnmatched", tenants);
+    let clients = clients(context, &file.clients);
+    let max_connections = context.number(&file.max_connections, "maxConnections", MAX_CONNECTIONS, 1..=u32::MAX);
+    Some(Listener {
+        name: name?.0.0.clone(),
+        address: address?.0.0,
+        client_hello: hello?,
+        on_no_server_name: on_no_server_name?,
+        on_unmatched: on_unmatched?,
+        clients: clients?,
+        max_connections: max_connections? as usize,
+    })
+}
+
+fn client_hello(context: &Context<'_>, file: &ClientHelloFile) -> Option<ClientHelloLimits> {
+    let timeout = context.duration(&file.timeout, "timeout", HELLO_TIMEOUT, SHORTEST_HELLO..=LONGEST_HELLO);
+    let bounds = MIN_HELLO_BYTES..=MAX_HELLO_BYTES;
+    let max_bytes = context.number(&file.max_bytes, "maxBytes", HELLO_BYTES, bounds);
+    Some(ClientHelloLimits { timeout: timeout?, max_bytes: max_bytes? as usize })
+}
+
+fn fallback(
+    context: &Context<'_>,
+    field: &Field<String>,
+    name: &str,
+    tenants: &HashMap<&str, usize>,
+) -> Option<Fallback> {
+    if field.is_missing() {
+        return Some(Fallback::Reject);
+    }
+    let target = field.value()?;
+    if target == REJECT {
+        return Some(Fallback::Reject);
+    }
+    let tenant = tenants.get(target.as_str()).copied().map(Fallback::Tenant);
+    if tenant.is_none() {
+        let message = format!("{} is no tenant: write a tenant's name or `{REJECT}`", quoted(target));
+        context.error(field, name, message);
+    }
+    tenant
+}
+
+/// The filter of a listener or of a tenant.
+pub(super) fn clients(context: &Context<'_>, field: &Field<ClientsFile>) -> Option<ClientFilter> {
+    context.group(field, "clients", ClientFilter::default(), |context, file| {
+        let prefixes = |field, name| context.list(field, name, |_, prefix: &Text<IpNet>| Some(prefix.0));
+        let allow = prefixes(&file.allow, "allow");
+        let deny = prefixes(&file.deny, "deny");
+        Some(ClientFilter { allow: allow?, deny: deny? })
+    })
+}
+
+const DEFAULT_HELLO: ClientHelloLimits =
+    ClientHelloLimits { timeout: std::time::Duration::from_secs(5), max_bytes: HELLO_BYTES as usize };
+/// Below a round trip nobody can connect.
+const SHORTEST_HELLO: Span = Span::millis(10);
+/// Beyond this, slow clients hold their permits for nothing.
+const LONGEST_HELLO: Span = Span::minutes(5);

@@ -1,0 +1,122 @@
+//! TLS towards clients, from the file to the model.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::context::{Context, or_default};
+use crate::field::Field;
+use crate::file::{CertificateFile, ClientValidationFile, ClientValidationModeFile, TlsFile, TlsVersionFile};
+use crate::model::{CertificateSource, ClientValidation, TlsVersion};
+use crate::yaml::quoted;
+
+/// The parts of [`Terminate`](crate::model::Terminate) that `tls` gives.
+pub(super) struct Tls {
+    pub(super) certificates: Vec<CertificateSource>,
+    pub(super) min_version: TlsVersion,
+    pub(super) alpn: Vec<String>,
+    pub(super) client_validation: ClientValidation,
+}
+
+/// The field `tls` of a tenant of mode Terminate.
+pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> {
+    if field.is_missing() {
+        let path = context.path.field("tls");
+        let message = "is missing: mode Terminate needs a certificate, such as `{ secretDir: /etc/tenants/acme }`";
+        context.report.error(context.at, &path.field("certificates"), message);
+    }
+    context.group(field, "tls", None, |context, file| {
+        let certificates =
+            context.non_empty_list(&file.certificates, "certificates", |context, file| certificate(&context, file));
+        let min_version = or_default(&file.min_version, &TlsVersionFile::V1_2).map(|version| match version {
+            TlsVersionFile::V1_2 => TlsVersion::V1_2,
+            TlsVersionFile::V1_3 => TlsVersion::V1_3,
+        });
+        let alpn = alpn(&context, &file.alpn);
+        let none = ClientValidation::None;
+        let client_validation = context.group(&file.client_validation, "clientValidation", none, |context, file| {
+            client_validation(&context, file)
+        });
+        Some(Some(Tls {
+            certificates: certificates?,
+            min_version: min_version?,
+            alpn: alpn?,
+            client_validation: client_validation?,
+        }))
+    })?
+}
+
+fn certificate(context: &Context<'_>, file: &CertificateFile) -> Option<CertificateSource> {
+    let later = context.not_yet_in_certificate(file);
+    let path = |field: &Field<_>| field.value().map(|text: &crate::text::Text<crate::name::FilePath>| text.0.0.clone());
+    let pair = !(file.certificate.is_missing() && file.key.is_missing());
+    match (!file.secret_dir.is_missing(), pair) {
+        (true, false) => Some(CertificateSource::SecretDir(path(&file.secret_dir)?)),
+        (false, true) => {
+            let certificate = context.required(&file.certificate, "certificate");
+            let key = context.required(&file.key, "key");
+            Some(CertificateSource::Files { certificate: certificate?.0.0.clone(), key: key?.0.0.clone() })
+        }
+        (true, true) => {
+            context.report.error(
+                context.at,
+                context.path,
+                "has two sources: keep `secretDir`, or `certificate` and `key`",
+            );
+            None
+        }
+        (false, false) => {
+            if !later {
+                let message = "has no source: write `secretDir`, or `certificate` and `key`";
+                context.report.error(context.at, context.path, message);
+            }
+            None
+        }
+    }
+}
+
+fn alpn(context: &Context<'_>, field: &Field<Vec<Field<String>>>) -> Option<Vec<String>> {
+    let mut seen = HashSet::new();
+    context.list(field, "alpn", |context, protocol| {
+        if !(1..=MAX_ALPN_BYTES).contains(&protocol.len()) {
+            let message = format!("{} is no protocol: write 1 to {MAX_ALPN_BYTES} bytes", quoted(protocol));
+            context.report.error(context.at, context.path, message);
+            None
+        } else if !seen.insert(protocol) {
+            let message = format!("{} is listed twice", quoted(protocol));
+            context.report.error(context.at, context.path, message);
+            None
+        } else {
+            Some(protocol.clone())
+        }
+    })
+}
+
+fn client_validation(context: &Context<'_>, file: &ClientValidationFile) -> Option<ClientValidation> {
+    context.not_yet_in_client_validation(file);
+    let ca = context.list(&file.ca, "ca", |_, path| Some(path.0.0.clone()));
+    let mode = *context.required(&file.mode, "mode")?;
+    let with_ca = |ca: Vec<PathBuf>| {
+        if ca.is_empty() {
+            let at = if file.ca.is_missing() { context.at } else { file.ca.at() };
+            let message = format!("mode {mode:?} needs at least one CA file that client certificates must come from");
+            context.report.error(at, &context.path.field("ca"), message);
+            return None;
+        }
+        Some(ca)
+    };
+    match mode {
+        ClientValidationModeFile::Optional => Some(ClientValidation::Optional { ca: with_ca(ca?)? }),
+        ClientValidationModeFile::Required => Some(ClientValidation::Required { ca: with_ca(ca?)? }),
+        ClientValidationModeFile::None => {
+            if ca?.is_empty() {
+                return Some(ClientValidation::None);
+            }
+            let message = "is of no use with mode None: remove it, or choose Optional or Required";
+            context.report.error(file.ca.key(), &context.path.field("ca"), message);
+            None
+        }
+    }
+}
+
+/// RFC 7301 section 3.1: a protocol's name has one length byte.
+const MAX_ALPN_BYTES: usize = 255;

@@ -1,0 +1,80 @@
+//! What can be there only once: names of tenants and listeners, hostnames, addresses. One hash map each, so that
+//! a million hostnames are no problem.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::context::Context;
+use super::seen::Seen;
+use crate::file::ConfigFile;
+use crate::hostname::HostnamePattern;
+
+/// The index of each tenant by its name.
+pub(super) fn tenant_names<'f>(context: &Context<'_>, file: &'f ConfigFile) -> HashMap<&'f str, usize> {
+    let mut indices = HashMap::new();
+    let mut names = Seen::new();
+    for (index, field) in file.tenants.value().into_iter().flatten().enumerate() {
+        if let Some(name) = field.value().and_then(|tenant| tenant.name.value()) {
+            indices.entry(name.0.0.as_str()).or_insert(index);
+        }
+    }
+    context.list(&file.tenants, "tenants", |context, tenant| {
+        let name = tenant.name.value()?.0.0.as_str();
+        let place = names.before(name, (), tenant.name.at())?.1;
+        context.error(&tenant.name, "name", format!("`{name}` is already the name of the tenant at {place}"));
+        Some(())
+    });
+    indices
+}
+
+/// No hostname is claimed twice.
+pub(super) fn hostnames(context: &Context<'_>, file: &ConfigFile) {
+    let mut claims: Seen<&HostnamePattern, Option<&str>> = Seen::new();
+    context.list(&file.tenants, "tenants", |context, tenant| {
+        let claimant = tenant.name.value().map(|name| name.0.0.as_str());
+        context.list(&tenant.hostnames, "hostnames", |context, hostname| {
+            let (owner, place) = claims.before(&hostname.0, claimant, context.at)?;
+            let hostname = &hostname.0;
+            let message = match (owner, claimant) {
+                (Some(owner), Some(claimant)) if owner == claimant => {
+                    format!("`{hostname}` is already listed at {place}")
+                }
+                _ => format!(
+                    "`{hostname}` is claimed by tenant `{}` and, at {place}, by tenant `{}`: a name has one tenant",
+                    claimant.unwrap_or("?"),
+                    owner.unwrap_or("?")
+                ),
+            };
+            context.report.error(context.at, context.path, message);
+            Some(())
+        })
+    });
+}
+
+/// Listeners have different names, and they and the admin endpoint have different addresses.
+pub(super) fn listeners(context: &Context<'_>, file: &ConfigFile) {
+    let mut names = Seen::new();
+    let mut addresses: Seen<SocketAddr, &str> = Seen::new();
+    if let Some(admin) = file.admin.value()
+        && let Some(address) = admin.address.value()
+    {
+        addresses.before(address.0.0, "the admin endpoint", admin.address.at());
+    }
+    context.list(&file.listeners, "listeners", |context, listener| {
+        if let Some(name) = listener.name.value().map(|name| name.0.0.as_str())
+            && let Some(((), place)) = names.before(name, (), listener.name.at())
+        {
+            let message = format!("`{name}` is already the name of the listener at {place}");
+            context.error(&listener.name, "name", message);
+        }
+        let address = listener.address.value()?.0.0;
+        // With port 0 each gets a port of its own.
+        if address.port() != 0
+            && let Some((owner, place)) = addresses.before(address, "a listener", listener.address.at())
+        {
+            let message = format!("`{address}` is already the address of {owner} at {place}");
+            context.error(&listener.address, "address", message);
+        }
+        Some(())
+    });
+}
