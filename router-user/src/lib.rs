@@ -1,1 +1,12 @@
-//! Placeholder.
+//! sni-router: the supervisor, the router and the commands around them. Never reads a key, never links a TLS library.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod admin;
+pub mod cli;
+pub mod commands;
+pub mod identity;
+pub mod logging;
+pub mod metrics;
+pub mod router;
+pub mod routing;
+pub mod supervisor;

@@ -1,0 +1,111 @@
+//! The command line: what can be asked, and which exit code answers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use config::LoadError;
+
+use crate::{commands, router, supervisor};
+
+/// Routes TLS connections by their server name, to a backend as they are or to their tenant's terminator.
+#[derive(Debug, Parser)]
+#[command(name = "sni-router", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this host, in the foreground: the router and one terminator per Terminate tenant.
+    ///
+    /// SIGTERM drains: listeners stop, established connections get their tenant's drainTimeout. A second SIGTERM stops
+    /// at once. SNI_ROUTER_LOG sets the log filter, for example debug (default info).
+    Run(ConfigFile),
+    /// Run the router alone; the terminators are somebody else's work (Kubernetes).
+    Router {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Drain and exit when the standard input ends: the supervisor is gone.
+        #[arg(long, hide = true)]
+        supervised: bool,
+    },
+    /// Check a configuration file: 0 ok, 1 problems.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print the problems as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show where a server name would go, and by which rule.
+    Route {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The server name, as a client would send it.
+        name: String,
+        /// The listener that is asked; the first one by default.
+        #[arg(long)]
+        listener: Option<String>,
+    },
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Why a command ended without success; the exit codes are part of the contract.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration file is wrong: exit code 1. Its lines begin with the file's name, as editors like it.
+    #[error("{0}")]
+    Config(LoadError),
+    /// Other input is wrong: exit code 1.
+    #[error("sni-router: {0}")]
+    Input(String),
+    /// The system refused: exit code 2.
+    #[error("sni-router: {0}")]
+    System(String),
+    /// The input is wrong and the standard output says why already: exit code 1.
+    #[error("the input is wrong")]
+    Told,
+    /// A child process ended like this and has said why itself.
+    #[error("the router ended with exit code {0}")]
+    Child(u8),
+}
+
+impl Cli {
+    /// Runs the command and returns the process's exit code.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Run(file) => supervisor::run(&file.config),
+            Command::Router { config, supervised } => router::run(&config.config, supervised),
+            Command::Check { config, json } => commands::check::check(&config.config, json),
+            Command::Route { config, name, listener } => {
+                commands::route::route(&config.config, &name, listener.as_deref())
+            }
+            Command::Schema => commands::schema::schema(),
+        };
+        let Err(failure) = result else { return ExitCode::SUCCESS };
+        if !matches!(failure, Failure::Child(_) | Failure::Told) {
+            eprintln!("{failure}");
+        }
+        failure.exit_code()
+    }
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Input(_) | Self::Told => ExitCode::from(1),
+            Self::System(_) => ExitCode::from(2),
+            Self::Child(code) => ExitCode::from(*code),
+        }
+    }
+}

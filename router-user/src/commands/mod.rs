@@ -1,0 +1,16 @@
+//! The commands that answer a question and end: check, route, schema.
+
+pub mod check;
+pub mod route;
+pub mod schema;
+
+use std::path::Path;
+
+use config::Config;
+
+use crate::cli::Failure;
+
+/// Loads a configuration for a command; what is wrong with it is wrong input.
+pub fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(Failure::Config)
+}

@@ -1,0 +1,11 @@
+//! Counters of the router: one set per worker, written without sharing a cache line, summed when somebody asks.
+
+mod counters;
+mod exposition;
+mod histogram;
+mod report;
+
+pub use counters::{TenantCounters, WorkerCounters};
+pub use exposition::Exposition;
+pub use histogram::{Histogram, HistogramTotal};
+pub use report::{TerminatorReport, report};

@@ -1,0 +1,200 @@
+//! The page /metrics: all workers' counters summed, and what the terminators tell of themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use config::{Config, Mode};
+use connection::handoff::TerminatorStatus;
+
+use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
+use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
+use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
+
+/// What is known of one tenant's terminator when a scrape asks.
+#[derive(Debug)]
+pub struct TerminatorReport {
+    /// The tenant's index in the configuration.
+    pub tenant: usize,
+    /// Whether its hand-off socket is connected.
+    pub up: bool,
+    /// How often it came back after it had gone.
+    pub restarts: u64,
+    /// Its own counters, when it answered in time.
+    pub status: Option<TerminatorStatus>,
+}
+
+/// Renders the page.
+pub fn report(config: &Config, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> String {
+    let mut page = Exposition::default();
+    connections(&mut page, config, workers, terminators);
+    hellos(&mut page, workers);
+    bytes(&mut page, config, workers, terminators);
+    data_paths(&mut page, workers);
+    handoffs(&mut page, config, workers);
+    self::terminators(&mut page, config, terminators);
+    page.finish()
+}
+
+fn connections(
+    page: &mut Exposition,
+    config: &Config,
+    workers: &[Arc<WorkerCounters>],
+    terminators: &[TerminatorReport],
+) {
+    let name = "sni_router_connections_total";
+    page.family(name, "counter", "Connections that have ended; terminated ones when their terminator took them.");
+    for outcome in ConnectionOutcome::ALL {
+        let count: u64 = workers.iter().map(|worker| worker.rejections(outcome)).sum();
+        if count > 0 {
+            page.sample(name, &[("tenant", ""), ("mode", "reject"), ("outcome", outcome.label())], count);
+        }
+        for (index, tenant) in config.tenants.iter().enumerate() {
+            let count = sum(workers, index, |counters| counters.outcomes(outcome));
+            if count > 0 || outcome == ConnectionOutcome::Ok {
+                let labels = [("tenant", &*tenant.name), ("mode", mode(&tenant.mode)), ("outcome", outcome.label())];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
+    let name = "sni_router_connections_active";
+    page.family(name, "gauge", "Connections that have a tenant and have not ended.");
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        let active = match tenant.mode {
+            Mode::Passthrough => sum(workers, index, TenantCounters::active_now),
+            Mode::Terminate(_) => status_of(terminators, index).map_or(0, |status| status.active),
+        };
+        page.sample(name, &[("tenant", &tenant.name), ("mode", mode(&tenant.mode))], active);
+    }
+    let name = "sni_router_accept_errors_total";
+    page.family(name, "counter", "accept(2) calls that failed for lack of descriptors or memory.");
+    let errors: u64 = workers.iter().map(|worker| worker.accept_errors.load(Ordering::Relaxed)).sum();
+    page.sample(name, &[], errors);
+}
+
+fn hellos(page: &mut Exposition, workers: &[Arc<WorkerCounters>]) {
+    let name = "sni_router_client_hello_total";
+    page.family(name, "counter", "Waits for a ClientHello, by how they ended.");
+    for outcome in HelloOutcome::ALL {
+        let count: u64 = workers.iter().map(|worker| worker.hellos(outcome)).sum();
+        page.sample(name, &[("outcome", outcome.label())], count);
+    }
+    let name = "sni_router_client_hello_bytes";
+    page.family(name, "histogram", "Bytes of a ClientHello on the wire, record headers included.");
+    let total = HistogramTotal::of(HELLO_BYTES_BOUNDS, workers.iter().map(|worker| &worker.hello_bytes));
+    page.histogram(name, &[], &total);
+    let name = "sni_router_client_hello_seconds";
+    page.family(name, "histogram", "Seconds from accept to the whole ClientHello.");
+    let total = HistogramTotal::of(SECONDS_BOUNDS, workers.iter().map(|worker| &worker.hello_seconds));
+    page.histogram(name, &[], &total);
+}
+
+fn bytes(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) {
+    let name = "sni_router_bytes_total";
+    page.family(name, "counter", "Bytes delivered: TLS as it is under Passthrough, plaintext under Terminate.");
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        let (client_to_backend, backend_to_client) = match (&tenant.mode, status_of(terminators, index)) {
+            (Mode::Passthrough, _) => (
+                sum(workers, index, |counters| counters.traffic.totals().0),
+                sum(workers, index, |counters| counters.traffic.totals().1),
+            ),
+            (Mode::Terminate(_), Some(status)) => (status.client_to_backend, status.backend_to_client),
+            (Mode::Terminate(_), None) => continue,
+        };
+        page.sample(name, &[("tenant", &tenant.name), ("direction", "client_to_backend")], client_to_backend);
+        page.sample(name, &[("tenant", &tenant.name), ("direction", "backend_to_client")], backend_to_client);
+    }
+}
+
+fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>]) {
+    let name = "sni_router_data_path_total";
+    page.family(name, "counter", "Passthrough connections by the best rung that a direction used.");
+    for (path, label) in DATA_PATHS {
+        let count: u64 = workers.iter().map(|worker| worker.data_path_total(path)).sum();
+        page.sample(name, &[("path", label)], count);
+    }
+    let name = "sni_router_data_path_fallback_total";
+    page.family(name, "counter", "Passthrough connections that could not use a better rung.");
+    let no_pipe: u64 = workers.iter().map(|worker| worker.fallback_no_pipe.load(Ordering::Relaxed)).sum();
+    page.sample(name, &[("reason", "no_pipe")], no_pipe);
+}
+
+fn handoffs(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounters>]) {
+    let name = "sni_router_handoff_seconds";
+    page.family(name, "histogram", "Seconds from the route to the terminator's socket taking the connection.");
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        if let Mode::Terminate(_) = tenant.mode {
+            let histograms = workers.iter().filter_map(|worker| worker.tenants[index].handoff_seconds.as_deref());
+            page.histogram(name, &[("tenant", &tenant.name)], &HistogramTotal::of(SECONDS_BOUNDS, histograms));
+        }
+    }
+}
+
+fn terminators(page: &mut Exposition, config: &Config, terminators: &[TerminatorReport]) {
+    let tenant = |report: &TerminatorReport| config.tenants[report.tenant].name.as_str();
+    let name = "sni_terminator_up";
+    page.family(name, "gauge", "Whether the tenant's terminator can be reached.");
+    for report in terminators {
+        page.sample(name, &[("tenant", tenant(report))], u8::from(report.up));
+    }
+    let name = "sni_terminator_restarts_total";
+    page.family(name, "counter", "How often the tenant's terminator came back after it had gone.");
+    for report in terminators {
+        page.sample(name, &[("tenant", tenant(report))], report.restarts);
+    }
+    let answered: Vec<_> =
+        terminators.iter().filter_map(|report| Some((tenant(report), report.status.as_ref()?))).collect();
+    let name = "sni_terminator_handshakes_total";
+    page.family(name, "counter", "TLS handshakes by how they ended.");
+    for (tenant, status) in &answered {
+        for count in &status.handshakes {
+            let labels = [("tenant", *tenant), ("outcome", &*count.outcome), ("reason", &*count.reason)];
+            page.sample(name, &labels, count.count);
+        }
+    }
+    let name = "sni_terminator_handshake_seconds";
+    page.family(name, "histogram", "Seconds that successful TLS handshakes took.");
+    for (tenant, status) in &answered {
+        if let Some(total) = HistogramTotal::of_terminator(&status.handshake_seconds) {
+            page.histogram(name, &[("tenant", tenant)], &total);
+        }
+    }
+    let name = "sni_terminator_client_certificates_total";
+    page.family(name, "counter", "Client certificates by verdict.");
+    for (tenant, status) in &answered {
+        for count in &status.client_certificates {
+            let labels = [("tenant", *tenant), ("outcome", &*count.outcome), ("reason", &*count.reason)];
+            page.sample(name, &labels, count.count);
+        }
+    }
+    let name = "sni_terminator_connections_total";
+    page.family(name, "counter", "Terminated connections that have ended.");
+    for (tenant, status) in &answered {
+        for count in &status.connections {
+            page.sample(name, &[("tenant", tenant), ("outcome", &count.outcome)], count.count);
+        }
+    }
+    let name = "sni_terminator_certificate_not_after_seconds";
+    page.family(name, "gauge", "When the certificate expires, in Unix seconds.");
+    for (tenant, status) in &answered {
+        for certificate in &status.certificates {
+            let labels = [("tenant", *tenant), ("name", &*certificate.name), ("serial", &*certificate.serial)];
+            page.sample(name, &labels, certificate.not_after);
+        }
+    }
+}
+
+fn sum(workers: &[Arc<WorkerCounters>], tenant: usize, value: impl Fn(&TenantCounters) -> u64) -> u64 {
+    workers.iter().map(|worker| value(&worker.tenants[tenant])).sum()
+}
+
+fn status_of(terminators: &[TerminatorReport], tenant: usize) -> Option<&TerminatorStatus> {
+    let position = terminators.binary_search_by_key(&tenant, |report| report.tenant).ok()?;
+    terminators[position].status.as_ref()
+}
+
+fn mode(mode: &Mode) -> &'static str {
+    match mode {
+        Mode::Passthrough => "passthrough",
+        Mode::Terminate(_) => "terminate",
+    }
+}

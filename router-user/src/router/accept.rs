@@ -1,0 +1,86 @@
+//! The accept step: a permit first, then the connection, then a task of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
+
+use super::connection::serve;
+use super::worker::Worker;
+
+/// Accepts until the drain; what the kernel has already completed by then is still served.
+pub(super) async fn accept_loop(worker: Rc<Worker>, listener: usize, socket: TcpListener) {
+    let permits = worker.shared.permits[listener].clone();
+    let mut short_of_resources = false;
+    loop {
+        // Neither branch loses anything when it is dropped: accept(2) happens in the poll that returns.
+        let accepted = tokio::select! {
+            accepted = accept(&socket, &permits) => accepted,
+            () = worker.shared.drain.draining() => break,
+        };
+        match accepted {
+            Ok(connection) => {
+                short_of_resources = false;
+                start(&worker, listener, connection);
+            }
+            Err(error) if is_shortage(&error) => {
+                worker.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+                if !std::mem::replace(&mut short_of_resources, true) {
+                    warn!(%error, "accept: short of resources, connections wait");
+                }
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+            // The client gave up while it waited (accept(2), ECONNABORTED and the network errors of its list).
+            Err(_) => {}
+        }
+    }
+    drain_accept_queue(&worker, listener, &socket, &permits).await;
+}
+
+type Accepted = (OwnedSemaphorePermit, TcpStream, SocketAddr);
+
+async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, client) = socket.accept().await?;
+    Ok((permit, stream, client))
+}
+
+fn start(worker: &Rc<Worker>, listener: usize, (permit, stream, client): Accepted) {
+    let worker = worker.clone();
+    let live = worker.live.enter();
+    tokio::task::spawn_local(async move {
+        serve(&worker, listener, stream, client).await;
+        drop((permit, live));
+    });
+}
+
+/// Closing a listening socket resets what waits in its queue, so the queue is emptied first.
+async fn drain_accept_queue(worker: &Rc<Worker>, listener: usize, socket: &TcpListener, permits: &Arc<Semaphore>) {
+    while let Ok(accepted) = tokio::time::timeout(QUEUE_PATIENCE, accept(socket, permits)).await {
+        match accepted {
+            Ok(connection) => start(worker, listener, connection),
+            Err(error) if is_shortage(&error) => return,
+            Err(_) => {}
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+    )
+}
+
+/// A shortage ends when a connection ends; asking more often would only burn the processor.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// An accept queue that gives nothing for this long is empty.
+const QUEUE_PATIENCE: Duration = Duration::from_millis(5);

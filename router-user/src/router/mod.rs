@@ -1,0 +1,162 @@
+//! The router: binds, drops privileges, then accepts, peeks, routes and hands over. One file per step of a connection.
+
+mod accept;
+mod access;
+mod connection;
+mod connection_id;
+mod listen;
+mod live;
+pub mod outcome;
+mod passthrough;
+pub mod peek;
+mod privileges;
+mod reject;
+mod socket_options;
+mod terminate;
+mod terminator_link;
+mod worker;
+
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use ::connection::lifeline::supervisor_gone;
+use ::connection::{AccessLog, Drain};
+use config::AccessLogPath;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tracing::info;
+
+use self::privileges::drop_privileges;
+pub use self::worker::Shared;
+use self::worker::permit_count;
+use crate::admin::{self, AdminState};
+use crate::cli::Failure;
+use crate::commands::load;
+use crate::identity::router_identity;
+use crate::metrics::WorkerCounters;
+use crate::routing::Routing;
+
+/// Runs the router until it is drained.
+pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
+    let config = load(config_file)?;
+    let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
+    let workers = config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
+
+    // All that may need root happens here, and nothing else.
+    let sockets = config
+        .listeners
+        .iter()
+        .map(|listener| listen::bind(listener, workers))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::System(error.to_string()))?;
+    let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
+    let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
+    drop_privileges(identity).map_err(|error| Failure::System(error.to_string()))?;
+
+    for (listener, sockets) in config.listeners.iter().zip(&sockets) {
+        let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.address);
+        info!(listener = listener.name, %address, workers, "listening");
+    }
+    let drain = Drain::new();
+    let shared = Arc::new(Shared {
+        routing: Routing::new(&config),
+        permits: config
+            .listeners
+            .iter()
+            .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
+            .collect(),
+        access_log,
+        drain: drain.signal(),
+        ended: Semaphore::new(0),
+        config,
+    });
+    let started = start(&shared, workers, sockets, admin_socket).map_err(system("start the workers"))?;
+    info!(tenants = shared.config.tenants.len(), "ready");
+    wait_for_the_end(&shared, workers, drain, supervised)?;
+    for worker in started {
+        match worker.join() {
+            Ok(result) => result.map_err(system("run a worker"))?,
+            Err(_panicked) => return Err(Failure::System("a worker panicked".to_owned())),
+        }
+    }
+    info!("drained");
+    Ok(())
+}
+
+type WorkerThread = std::thread::JoinHandle<io::Result<()>>;
+
+/// Starts the worker threads, each with its socket of every listener, and the admin thread.
+fn start(
+    shared: &Arc<Shared>,
+    workers: usize,
+    sockets: Vec<Vec<TcpListener>>,
+    admin_socket: Option<TcpListener>,
+) -> io::Result<Vec<WorkerThread>> {
+    let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(&shared.config))).collect();
+    let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
+    let threads = counters
+        .iter()
+        .enumerate()
+        .map(|(index, counters)| {
+            let own = sockets.iter_mut().filter_map(Iterator::next).collect();
+            worker::spawn(index, shared.clone(), counters.clone(), own)
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    if let Some(socket) = admin_socket {
+        admin::spawn(socket, AdminState::new(shared.clone(), counters))?;
+    }
+    Ok(threads)
+}
+
+/// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
+fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: bool) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("watch for SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watch for SIGINT"))?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(system("watch for SIGHUP"))?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = supervisor_gone(), if supervised => break,
+                _ = hangup.recv() => info!("SIGHUP: reloading is not available yet"),
+            }
+        }
+        drain.start();
+        info!(connections = held(shared), "draining");
+        tokio::select! {
+            _ = shared.ended.acquire_many(workers) => {}
+            _ = terminate.recv() => drain.force(),
+            _ = interrupt.recv() => drain.force(),
+        }
+        Ok(())
+    })
+}
+
+/// Connections that the router holds now.
+fn held(shared: &Shared) -> usize {
+    let listeners = shared.config.listeners.iter().zip(&shared.permits);
+    listeners
+        .map(|(listener, permits)| {
+            (permit_count(listener.max_connections) as usize).saturating_sub(permits.available_permits())
+        })
+        .sum()
+}
+
+fn open_access_log(path: &AccessLogPath) -> Result<AccessLog, Failure> {
+    let path = match path {
+        AccessLogPath::Stdout => Path::new("-"),
+        AccessLogPath::File(path) => path,
+    };
+    AccessLog::open(path).map_err(|error| Failure::System(format!("accessLog: open {}: {error}", path.display())))
+}
+
+fn system(operation: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::System(format!("{operation}: {error}"))
+}

@@ -1,0 +1,53 @@
+//! The passthrough step: dial the tenant's backend, then relay until both sides are done.
+
+use std::sync::atomic::Ordering;
+
+use ::connection::dial;
+use ::connection::relay::{RelayOutcome, relay_tcp};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::access::AccessRecord;
+use super::connection::{TenantFailure, fail};
+use super::outcome::{ConnectionOutcome, Mode};
+use super::worker::Worker;
+
+/// Serves a connection whose TLS stays end to end, hello and all that follows.
+pub(super) async fn serve(worker: &Worker, tenant: usize, stream: TcpStream, mut record: AccessRecord<'_>) {
+    let settings = &worker.shared.config.tenants[tenant];
+    let counters = &worker.counters.tenants[tenant];
+    let _active = counters.active();
+    let dialled = Instant::now();
+    let connected = dial(settings.backend, settings.connect_timeout).await;
+    record.connected(dialled.elapsed());
+    let backend = match connected {
+        Ok(backend) => backend,
+        Err(error) => {
+            let failure = TenantFailure {
+                tenant,
+                mode: Mode::Passthrough,
+                outcome: ConnectionOutcome::of_dial(&error),
+                reason: error.to_string(),
+            };
+            return fail(worker, stream, record, failure).await;
+        }
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY on the client's socket");
+    }
+    let forced = worker.shared.drain.forced_after(settings.drain_timeout);
+    let end = relay_tcp(&worker.relay, stream, backend, settings.idle_timeout, &counters.traffic, forced).await;
+    worker.counters.data_path(end.path);
+    if end.fallback.is_some() {
+        worker.counters.fallback_no_pipe.fetch_add(1, Ordering::Relaxed);
+    }
+    let outcome = ConnectionOutcome::of_relay(&end.outcome);
+    counters.ended(outcome);
+    record.relayed(&end);
+    if let RelayOutcome::ClientError(error) | RelayOutcome::BackendError(error) = &end.outcome {
+        record.reason(error.to_string());
+    }
+    debug!(id = %record.id(), tenant = settings.name, outcome = outcome.label(), path = end.path.as_str(), "ended");
+    record.end(Mode::Passthrough.label(), outcome);
+}

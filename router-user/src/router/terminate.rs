@@ -1,0 +1,72 @@
+//! The terminate step: hand the unread socket to the tenant's terminator, then forget it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, UNIX_EPOCH};
+
+use ::connection::clock::monotonic_ns;
+use ::connection::handoff::Handoff;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::access::AccessRecord;
+use super::connection::{Arrival, TenantFailure, fail};
+use super::outcome::{ConnectionOutcome, Mode};
+use super::peek::Hello;
+use super::worker::Worker;
+
+/// Hands the connection over. A terminator that cannot be reached within [`TERMINATOR_PATIENCE`] costs the client an
+/// alert; one that can has the connection from here on, together with its access line.
+pub(super) async fn serve(
+    worker: &Worker,
+    tenant: usize,
+    stream: TcpStream,
+    arrival: &Arrival<'_>,
+    hello: &Hello,
+    record: AccessRecord<'_>,
+) {
+    let decided = Instant::now();
+    let deadline = arrival.deadline.min(decided + TERMINATOR_PATIENCE);
+    let handed_over = match (&worker.terminators[tenant], describe(arrival, hello, &stream)) {
+        (Some(link), Ok(handoff)) => {
+            link.hand_over(&handoff, &stream, deadline).await.map_err(|error| error.to_string())
+        }
+        (None, _) => Err("the tenant has no terminator".to_owned()),
+        (_, Err(error)) => Err(format!("read the local address: {error}")),
+    };
+    let counters = &worker.counters.tenants[tenant];
+    match handed_over {
+        Ok(()) => {
+            if let Some(seconds) = &counters.handoff_seconds {
+                seconds.observe(decided.elapsed().as_secs_f64());
+            }
+            counters.ended(ConnectionOutcome::Ok);
+        }
+        Err(reason) => {
+            let outcome = ConnectionOutcome::TerminatorUnavailable;
+            fail(worker, stream, record, TenantFailure { tenant, mode: Mode::Terminate, outcome, reason }).await;
+        }
+    }
+}
+
+fn describe(arrival: &Arrival<'_>, hello: &Hello, stream: &TcpStream) -> io::Result<Handoff> {
+    let local = stream.local_addr()?;
+    let accepted_unix = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Handoff {
+        id: arrival.id,
+        listener: arrival.listener.name.clone(),
+        client: arrival.client,
+        local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+        server_name: hello.server_name.as_deref().map(str::to_owned),
+        alpn: hello.alpn.clone(),
+        ja4: hello.ja4.clone().unwrap_or_default(),
+        accepted_monotonic_ns: monotonic_ns(arrival.accepted.into_std()),
+        accepted_unix_ms: accepted_unix.as_millis() as u64,
+        deadline_monotonic_ns: monotonic_ns(arrival.deadline.into_std()),
+        hello_ms: arrival.accepted.elapsed().as_secs_f64() * 1e3,
+    })
+}
+
+/// How long a terminator that is being restarted is waited for. Starting one takes tens of milliseconds; a client
+/// rather hears of a failure soon.
+const TERMINATOR_PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,99 @@
+//! One worker's connection to one tenant's terminator: made when first needed, made again when the terminator was
+//! restarted. Sends descriptors, reads nothing.
+
+use std::cell::RefCell;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::connection::handoff::{Handoff, HandoffError, HandoffSender};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// The way to one terminator.
+#[derive(Debug)]
+pub(super) struct TerminatorLink {
+    socket: PathBuf,
+    current: RefCell<Option<Rc<HandoffSender>>>,
+    /// Held by the one task that connects; the others wait for its result.
+    connecting: Mutex<()>,
+}
+
+/// The terminator took no connection until the deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("hand over to {}: {reason}", socket.display())]
+pub(super) struct TerminatorUnavailable {
+    socket: PathBuf,
+    reason: String,
+}
+
+impl TerminatorLink {
+    /// A link that is not connected yet.
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()) }
+    }
+
+    /// Sends the connection, unread. Until `deadline` a terminator that is gone is waited for: the supervisor starts
+    /// a crashed one again.
+    pub(super) async fn hand_over(
+        &self,
+        handoff: &Handoff,
+        stream: &TcpStream,
+        deadline: Instant,
+    ) -> Result<(), TerminatorUnavailable> {
+        let mut reason = "no answer until the deadline".to_owned();
+        loop {
+            let attempt = async {
+                let sender = self.sender().await?;
+                let sent = sender.send(handoff, stream.as_fd()).await;
+                if sent.as_ref().is_err_and(|error| !error.is_about_one_message()) {
+                    self.forget(&sender);
+                }
+                sent
+            };
+            match timeout_at(deadline, attempt).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if error.is_gone() => reason = error.to_string(),
+                Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
+                Err(_elapsed) => return Err(self.unavailable(reason)),
+            }
+            if timeout_at(deadline, sleep(RETRY_PAUSE)).await.is_err() {
+                return Err(self.unavailable(reason));
+            }
+        }
+    }
+
+    async fn sender(&self) -> Result<Rc<HandoffSender>, HandoffError> {
+        if let Some(sender) = self.connected() {
+            return Ok(sender);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(sender) = self.connected() {
+            return Ok(sender);
+        }
+        let sender = Rc::new(HandoffSender::connect(&self.socket)?);
+        *self.current.borrow_mut() = Some(sender.clone());
+        Ok(sender)
+    }
+
+    fn connected(&self) -> Option<Rc<HandoffSender>> {
+        self.current.borrow().clone()
+    }
+
+    /// Another task may have connected anew in the meantime; only the sender that failed is dropped.
+    fn forget(&self, failed: &Rc<HandoffSender>) {
+        let mut current = self.current.borrow_mut();
+        if current.as_ref().is_some_and(|sender| Rc::ptr_eq(sender, failed)) {
+            *current = None;
+        }
+    }
+
+    fn unavailable(&self, reason: String) -> TerminatorUnavailable {
+        TerminatorUnavailable { socket: self.socket.clone(), reason }
+    }
+}
+
+/// Between two attempts to reach a terminator that is being restarted: the supervisor's first pause.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
