@@ -21,7 +21,7 @@ pub(crate) fn hold(bytes: &[u8]) {
 fn beginnings_agree(bytes: &[u8], answer: &Parse<'_>, max_bytes: usize) {
     let mut parser = ClientHelloParser::new(max_bytes);
     // All beginnings of short inputs, and those around all header fields of the first records; else some.
-    let step = bytes.len() / 128 + 1;
+    let step = bytes.len() / 64 + 1;
     for length in (0..bytes.len().min(32)).chain((0..bytes.len()).step_by(step)) {
         match (parser.parse(&bytes[..length]), answer) {
             (Parse::Incomplete { needed }, Parse::ClientHello(hello)) => {
