@@ -6,41 +6,48 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Uid, getgid, getgroups, getresgid, getresuid, getuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use thiserror::Error;
 
 use crate::identity::Identity;
 
 /// What holds after [`confine`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// The uid and gid that the process runs under from here on.
     pub identity: Identity,
     /// Whether they were changed; otherwise the process runs as whoever started it.
     pub dropped: bool,
 }
 
-/// Forbids new privileges. Applies to the calling thread and its descendants only, so it comes before any thread.
-pub fn forbid_new_privileges() -> Result<(), ConfineError> {
-    prctl::set_no_new_privs().map_err(|error| ConfineError::step("prctl(PR_SET_NO_NEW_PRIVS)", error))
+/// Forbids new privileges and, where the process is no root that still needs them, gives up all capabilities. Both
+/// apply to the calling thread and its descendants only, so this comes before any other thread.
+pub(crate) fn forbid_new_privileges() -> Result<(), ConfineError> {
+    prctl::set_no_new_privs().map_err(|error| ConfineError::step("prctl(PR_SET_NO_NEW_PRIVS)", error))?;
+    if !geteuid().is_root() {
+        drop_capabilities()?;
+    }
+    Ok(())
 }
 
 /// Becomes `target` when started as root, for good; forbids core dumps and inspection by other processes of the uid.
-pub fn confine(target: Identity) -> Result<Confinement, ConfineError> {
-    let dropped = getuid().is_root();
+pub(crate) fn confine(target: Identity) -> Result<Confinement, ConfineError> {
+    let dropped = geteuid().is_root();
     if dropped {
         become_user(target)?;
     }
+    verify_no_capabilities()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|error| ConfineError::step("setrlimit(RLIMIT_CORE)", error))?;
     // After the change of uid, which sets it back (prctl(2), PR_SET_DUMPABLE).
     prctl::set_dumpable(false).map_err(|error| ConfineError::step("prctl(PR_SET_DUMPABLE)", error))?;
-    let identity = Identity { uid: getuid().as_raw(), gid: getgid().as_raw() };
+    let identity = Identity { uid: geteuid().as_raw(), gid: getegid().as_raw() };
     Ok(Confinement { identity, dropped })
 }
 
 /// The kernel refused a step, or granted what it must not.
 #[derive(Debug, Error)]
-pub enum ConfineError {
+pub(crate) enum ConfineError {
     /// A system call failed.
     #[error("{operation}: {error}")]
     Step {
@@ -48,6 +55,12 @@ pub enum ConfineError {
         operation: &'static str,
         /// What the kernel said.
         error: io::Error,
+    },
+    /// A capability is left.
+    #[error("capabilities are left after they were given up: {left:?}")]
+    CapabilitiesLeft {
+        /// Those of the permitted set.
+        left: CapabilitySet,
     },
     /// Root can be regained, or the identity is not the one asked for.
     #[error("after the change to uid {uid}, gid {gid}: {fault}")]
@@ -65,6 +78,18 @@ impl ConfineError {
     fn step(operation: &'static str, error: Errno) -> Self {
         Self::Step { operation, error: error.into() }
     }
+}
+
+fn drop_capabilities() -> Result<(), ConfineError> {
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    set_capabilities(None, sets).map_err(|error| ConfineError::Step { operation: "capset", error: error.into() })
+}
+
+fn verify_no_capabilities() -> Result<(), ConfineError> {
+    let sets = capabilities(None).map_err(|error| ConfineError::Step { operation: "capget", error: error.into() })?;
+    // Effective and ambient capabilities are subsets of the permitted ones (capabilities(7)).
+    if sets.permitted.is_empty() { Ok(()) } else { Err(ConfineError::CapabilitiesLeft { left: sets.permitted }) }
 }
 
 /// Changing all three uids from root clears the permitted, effective and ambient capabilities (capabilities(7)).

@@ -7,7 +7,7 @@ use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 
 /// Label `reason` of `sni_terminator_handshakes_total` and of refused client certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The hand-off's deadline had passed before the hello was read.
     DeadlinePassed,
     /// The handshake took longer than it may.
@@ -46,7 +46,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::DeadlinePassed,
         Self::Timeout,
         Self::ClientClosed,
@@ -67,7 +67,7 @@ impl Reason {
     ];
 
     /// The label's value.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::DeadlinePassed => "deadline_passed",
             Self::Timeout => "timeout",
@@ -90,7 +90,7 @@ impl Reason {
     }
 
     /// Whether the client's certificate, or the lack of one, is what failed.
-    pub fn is_client_certificate(self) -> bool {
+    pub(crate) fn is_client_certificate(self) -> bool {
         matches!(
             self,
             Self::ClientCertificateMissing
@@ -102,7 +102,7 @@ impl Reason {
     }
 
     /// The reason behind an error of the TLS stream. What rustls reports arrives wrapped; all else is the socket's.
-    pub fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
             Some(error) => Self::of_tls(error),
             None => Self::ClientClosed,

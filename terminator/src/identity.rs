@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// A uid and its gid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The user.
     pub uid: u32,
     /// The group.
@@ -14,7 +14,7 @@ pub struct Identity {
 
 /// How the terminator came to life, as far as it says something about the router's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
+pub(crate) struct Start {
     /// The uid it was started under.
     pub own_uid: u32,
     /// Whether the supervisor of `sni-router run` started it.
@@ -27,7 +27,7 @@ impl Start {
     /// Started as root, so is the router, which then drops to `user`. A supervisor that is no root cannot give the
     /// router another uid than its own. Started alone and without root (Kubernetes), the router may well run under
     /// another uid: the one in `user`.
-    pub fn router_uid(self, user: Option<&User>) -> Result<u32, UnknownUser> {
+    pub(crate) fn router_uid(self, user: Option<&User>) -> Result<u32, UnknownUser> {
         match user {
             Some(user) if self.own_uid == 0 || !self.supervised => uid_of(user),
             None if self.own_uid == 0 => Ok(DEFAULT_ROUTER_UID),
@@ -39,7 +39,7 @@ impl Start {
 /// `user` names somebody whom this host does not know.
 #[derive(Debug, Error)]
 #[error("user: {0:?} is not in the user database of this host; a numeric uid needs no entry there")]
-pub struct UnknownUser(String);
+pub(crate) struct UnknownUser(String);
 
 fn uid_of(user: &User) -> Result<u32, UnknownUser> {
     match user {

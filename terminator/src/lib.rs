@@ -5,12 +5,19 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod certificates;
+mod cli;
 mod confinement;
+mod counters;
 mod failure;
 mod identity;
+mod outcome;
+mod serving;
+mod start;
 mod tenant_names;
 mod tls_config;
 
 #[cfg(test)]
 #[path = "../tests/support/pki.rs"]
 mod test_pki;
+
+pub use cli::Cli;

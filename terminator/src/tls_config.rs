@@ -10,22 +10,22 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use thiserror::Error;
 
-use crate::certificates::{
-    CertificateError, CertificateResolver, Leaf, ServedCertificate, client_certificate_verifier,
-};
+use crate::certificates::{CertificateError, CertificateResolver, ServedCertificate, client_certificate_verifier};
 
-/// What the terminator serves: the rustls configuration, and the leaves in it for its status.
+/// What the terminator serves: the rustls configuration, and its certificates for the status.
 #[derive(Debug)]
-pub struct TenantTls {
+pub(crate) struct TenantTls {
     /// Shared by all connections.
     pub server: Arc<ServerConfig>,
     /// In the order of the configuration.
-    pub leaves: Vec<Leaf>,
+    pub certificates: Vec<ServedCertificate>,
+    /// Whether clients are asked for a certificate.
+    pub asks_clients: bool,
 }
 
 impl TenantTls {
     /// Reads all files that the tenant's configuration names.
-    pub fn load(terminate: &Terminate) -> Result<Self, TlsConfigError> {
+    pub(crate) fn load(terminate: &Terminate) -> Result<Self, TlsConfigError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let served: Vec<ServedCertificate> = terminate
             .certificates
@@ -33,13 +33,14 @@ impl TenantTls {
             .map(|source| ServedCertificate::load(source, &provider))
             .collect::<Result<_, _>>()?;
         let server = Arc::new(server_config(terminate, &served, provider)?);
-        Ok(Self { server, leaves: served.into_iter().map(|served| served.leaf).collect() })
+        let asks_clients = terminate.client_validation != ClientValidation::None;
+        Ok(Self { server, certificates: served, asks_clients })
     }
 }
 
 /// Why the tenant's TLS cannot be set up.
 #[derive(Debug, Error)]
-pub enum TlsConfigError {
+pub(crate) enum TlsConfigError {
     /// A file is the reason.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -84,53 +85,52 @@ fn server_config(
 mod tests {
     use std::fs;
 
-    use config::{CertificateSource, Sandbox};
+    use config::{Config, Mode};
     use rustls::NamedGroup;
 
     use super::*;
     use crate::test_pki::{Authority, KeyKind};
 
-    fn tenant(validate: bool) -> TenantTls {
+    fn tenant(client_validation: &str) -> TenantTls {
         let authority = Authority::new("a");
         let pair = authority.server(&["a.example"], KeyKind::Ecdsa);
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, content: &str| {
-            let path = dir.path().join(name);
-            fs::write(&path, content).unwrap();
-            path
-        };
-        TenantTls::load(&Terminate {
-            certificates: vec![CertificateSource::Files {
-                certificate: file("chain.pem", &pair.chain_pem),
-                key: file("key.pem", &pair.key_pem),
-            }],
-            min_version: TlsVersion::V1_2,
-            alpn: vec!["h2".into()],
-            client_validation: match validate {
-                true => ClientValidation::Optional { ca: vec![file("ca.pem", &authority.ca_pem())] },
-                false => ClientValidation::None,
-            },
-            sandbox: Sandbox::default(),
-        })
-        .unwrap()
+        for (name, content) in
+            [("tls.crt", &pair.chain_pem), ("tls.key", &pair.key_pem), ("ca.crt", &authority.ca_pem())]
+        {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let dir = dir.path().display().to_string();
+        let client_validation = client_validation.replace("{dir}", &dir);
+        let config = Config::from_yaml(&format!(
+            "listeners: [{{name: tls, address: '127.0.0.1:8443'}}]\n\
+             tenants:\n\
+             - name: a\n  hostnames: [a.example]\n  mode: Terminate\n  backends: [{{address: '127.0.0.1:1'}}]\n  \
+               tls: {{certificates: [{{secretDir: '{dir}'}}], {client_validation}}}\n"
+        ))
+        .unwrap();
+        let Mode::Terminate(terminate) = &config.tenants[0].mode else { panic!("mode") };
+        TenantTls::load(terminate).unwrap()
     }
 
     #[test]
     fn post_quantum_key_exchange_comes_first() {
-        let groups: Vec<_> =
-            tenant(false).server.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
+        let groups: Vec<_> = tenant("").server.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
         assert_eq!(groups.first(), Some(&NamedGroup::X25519MLKEM768));
         assert!(groups.contains(&NamedGroup::X25519) && groups.contains(&NamedGroup::secp256r1));
     }
 
     #[test]
     fn sessions_resume_by_ticket_only_where_no_client_certificate_is_asked_for() {
-        let plain = tenant(false).server;
+        let plain = tenant("").server;
         assert!(plain.ticketer.enabled() && plain.send_tls13_tickets > 0);
-        let mutual = tenant(true).server;
-        assert!(!mutual.ticketer.enabled());
-        assert_eq!((mutual.send_tls13_tickets, mutual.max_tls13_tickets), (0, 0));
-        for server in [plain, mutual] {
+        let mutual = |mode| tenant(&format!("clientValidation: {{mode: {mode}, ca: [\"{{dir}}/ca.crt\"]}}")).server;
+        let (optional, required) = (mutual("Optional"), mutual("Required"));
+        for server in [&optional, &required] {
+            assert!(!server.ticketer.enabled());
+            assert_eq!((server.send_tls13_tickets, server.max_tls13_tickets), (0, 0));
+        }
+        for server in [plain, optional, required] {
             assert!(!server.session_storage.can_cache());
             assert_eq!(server.max_early_data_size, 0);
         }

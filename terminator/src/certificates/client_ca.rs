@@ -13,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use super::{CertificateError, read_certificates};
 
 /// `None` where clients are not asked for a certificate.
-pub fn client_certificate_verifier(
+pub(crate) fn client_certificate_verifier(
     validation: &ClientValidation,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, CertificateError> {

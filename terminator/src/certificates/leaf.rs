@@ -6,11 +6,9 @@ use x509_parser::parse_x509_certificate;
 
 /// The fields of a leaf that the terminator uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaf {
+pub(crate) struct Leaf {
     /// The DNS names of the subjectAltName extension, lower case, in their order; wildcards as `*.` and a suffix.
     pub dns_names: Vec<String>,
-    /// What people call this certificate: its first DNS name, else its common name, else its serial.
-    pub label: String,
     /// In hexadecimal digits, as `openssl x509 -serial` prints it.
     pub serial: String,
     /// The end of its validity in seconds since 1970.
@@ -19,7 +17,7 @@ pub struct Leaf {
 
 impl Leaf {
     /// Parses one DER certificate.
-    pub fn parse(der: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) = parse_x509_certificate(der).map_err(|error| error.to_string())?;
         let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
         let dns_names: Vec<String> = names
@@ -31,10 +29,26 @@ impl Leaf {
             })
             .collect();
         let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect();
-        let common_name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
-        let label = dns_names.first().map(String::as_str).or(common_name).unwrap_or(&serial).to_owned();
-        Ok(Self { dns_names, label, serial, not_after: certificate.validity().not_after.timestamp() })
+        Ok(Self { dns_names, serial, not_after: certificate.validity().not_after.timestamp() })
     }
+}
+
+/// Who a client's certificate says that it is, in one text: its URI (SPIFFE), else its DNS name, else its common name,
+/// else its whole subject. For people and logs; no decision hangs on it.
+pub(crate) fn client_identity(der: &[u8]) -> Option<String> {
+    let (_, certificate) = parse_x509_certificate(der).ok()?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|extension| &extension.value.general_names);
+    let (mut uri, mut dns) = (None, None);
+    for name in names {
+        match name {
+            GeneralName::URI(name) => uri = uri.or(Some(*name)),
+            GeneralName::DNSName(name) => dns = dns.or(Some(*name)),
+            _ => {}
+        }
+    }
+    let common_name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
+    Some(uri.or(dns).or(common_name).map_or_else(|| certificate.subject().to_string(), str::to_owned))
 }
 
 #[cfg(test)]
@@ -56,7 +70,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_called_by_its_dns_name_or_its_common_name() {
+        let authority = Authority::new("a");
+        let identity = |chain: &str| client_identity(&CertificateDer::from_pem_slice(chain.as_bytes()).unwrap());
+        let client = authority.client("manager-client").chain_pem;
+        assert_eq!(identity(&client).as_deref(), Some("manager-client"));
+        let server = authority.server(&["a.example"], KeyKind::Ecdsa).chain_pem;
+        assert_eq!(identity(&server).as_deref(), Some("a.example"));
+    }
+
+    #[test]
     fn garbage_is_an_error() {
         assert!(Leaf::parse(b"no certificate").is_err());
+        assert_eq!(client_identity(b"no certificate"), None);
     }
 }

@@ -17,23 +17,25 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
-pub use client_ca::client_certificate_verifier;
-pub use leaf::Leaf;
-pub use pem_file::UnreadableFile;
-pub use resolver::CertificateResolver;
+pub(crate) use client_ca::client_certificate_verifier;
+pub(crate) use leaf::{Leaf, client_identity};
+pub(crate) use pem_file::UnreadableFile;
+pub(crate) use resolver::CertificateResolver;
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]
-pub struct ServedCertificate {
+pub(crate) struct ServedCertificate {
     /// What rustls signs with.
     pub certified_key: Arc<CertifiedKey>,
     /// Names, serial and end of validity.
     pub leaf: Leaf,
+    /// What the operator calls it: the folder or the certificate file of the configuration.
+    pub name: String,
 }
 
 impl ServedCertificate {
     /// Reads and checks one certificate and its key.
-    pub fn load(source: &CertificateSource, provider: &CryptoProvider) -> Result<Self, CertificateError> {
+    pub(crate) fn load(source: &CertificateSource, provider: &CryptoProvider) -> Result<Self, CertificateError> {
         let (chain_path, key_path) = paths(source);
         let chain = read_certificates(&chain_path)?;
         let leaf_der = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: chain_path.clone() })?;
@@ -56,13 +58,16 @@ impl ServedCertificate {
                 return Err(CertificateError::Leaf { path: chain_path, reason: error.to_string() });
             }
         }
-        Ok(Self { certified_key: Arc::new(certified_key), leaf })
+        let name = match source {
+            CertificateSource::SecretDir(path) | CertificateSource::Files { certificate: path, .. } => path,
+        };
+        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: name.display().to_string() })
     }
 }
 
 /// Why a certificate, its key or a CA bundle cannot be used. Every variant names the file.
 #[derive(Debug, Error)]
-pub enum CertificateError {
+pub(crate) enum CertificateError {
     /// The file cannot be read; says which permission is missing, where it can tell.
     #[error(transparent)]
     Unreadable(#[from] UnreadableFile),
@@ -208,7 +213,6 @@ mod tests {
         let pair = Authority::new("a").server(&["api.acme.example", "*.acme.example"], KeyKind::Rsa);
         let served = load(&pair.chain_pem, &pair.key_pem).unwrap();
         assert_eq!(served.leaf.dns_names, ["api.acme.example", "*.acme.example"]);
-        assert_eq!(served.leaf.label, "api.acme.example");
         assert!(!served.leaf.serial.is_empty());
     }
 

@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, UnreadableFile> {
 /// A file that cannot be read, with the command that mends it where permissions are the reason.
 #[derive(Debug, Error)]
 #[error("read {}: {error}{}", path.display(), remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
-pub struct UnreadableFile {
+pub(crate) struct UnreadableFile {
     path: PathBuf,
     remedy: Option<Remedy>,
     #[source]

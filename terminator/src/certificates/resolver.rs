@@ -14,7 +14,7 @@ use crate::tenant_names::{canonical, parent};
 /// All certificates of one tenant, found by name. Exact names beat wildcards, which cover one label
 /// (RFC 9525 section 6.3); for one name ECDSA beats Ed25519 beats RSA where the client can verify it.
 #[derive(Debug)]
-pub struct CertificateResolver {
+pub(crate) struct CertificateResolver {
     exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
     wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
     in_order: Vec<Arc<CertifiedKey>>,
@@ -22,7 +22,7 @@ pub struct CertificateResolver {
 
 impl CertificateResolver {
     /// Indexes the certificates; their order is kept as the last preference.
-    pub fn new(certificates: &[ServedCertificate]) -> Self {
+    pub(crate) fn new(certificates: &[ServedCertificate]) -> Self {
         let mut resolver = Self {
             exact: HashMap::new(),
             wildcard: HashMap::new(),

@@ -1,0 +1,88 @@
+//! The command line: what can be asked, which exit code answers, and where log lines go.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::start::{Request, StartError, run};
+
+/// Ends the TLS of one tenant of sni-router; holds this tenant's keys and nobody else's.
+#[derive(Debug, Parser)]
+#[command(name = "sni-terminator", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve one tenant, in the foreground. `sni-router run` starts this itself; alone it is for Kubernetes.
+    ///
+    /// Started as root, it becomes the tenant's user before it reads a key. SIGTERM drains: no new connections,
+    /// established ones get the tenant's drainTimeout. A second SIGTERM stops at once. SNI_ROUTER_LOG sets the log
+    /// filter, for example debug (default info).
+    Serve {
+        /// The configuration file (YAML), the same as the router's.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The tenant's name in the configuration.
+        #[arg(long, value_name = "NAME")]
+        tenant: String,
+        /// The Unix socket on which the router hands connections over.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        /// Drain and exit when the standard input ends: the supervisor is gone.
+        #[arg(long, hide = true)]
+        supervised: bool,
+    },
+}
+
+impl Cli {
+    /// Reads the command line of this process; what is wrong with it, or help, has been printed already.
+    pub fn from_arguments() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // A closed standard error leaves nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::from(INPUT_IS_WRONG) } else { ExitCode::SUCCESS }
+        })
+    }
+
+    /// Runs the command and returns the process's exit code.
+    pub fn run(self) -> ExitCode {
+        log_to_stderr();
+        let Command::Serve { config, tenant, socket, supervised } = self.command;
+        let Err(error) = run(&Request { config, tenant, socket, supervised }) else { return ExitCode::SUCCESS };
+        eprintln!("sni-terminator: {error}");
+        match error {
+            StartError::Input(_) => ExitCode::from(INPUT_IS_WRONG),
+            StartError::System(_) => ExitCode::from(SYSTEM_REFUSED),
+        }
+    }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("SNI_ROUTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+const INPUT_IS_WRONG: u8 = 1;
+const SYSTEM_REFUSED: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

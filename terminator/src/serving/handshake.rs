@@ -1,0 +1,114 @@
+//! From an unread socket to an encrypted stream: the hello as rustls reads it, the check of its name, the handshake.
+//! Sends every alert that a failure calls for; dials nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connection::relay::ClientSocket;
+use rustls::server::Acceptor;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::farewell::{Alert, alert_and_close, close};
+use crate::failure::Reason;
+use crate::tenant_names::TenantNames;
+use crate::tls_config::TenantTls;
+
+/// What the router said about a connection, as far as the handshake checks it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routed<'a> {
+    /// The listener that accepted it.
+    pub(super) listener: &'a str,
+    /// The name by which it was routed.
+    pub(super) server_name: Option<&'a str>,
+    /// Until when the hello must have been read.
+    pub(super) hello_deadline: Instant,
+}
+
+/// A handshake that failed, and what the client is still to be told.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// The label.
+    pub(super) reason: Reason,
+    /// The reason in words, for people.
+    pub(super) words: String,
+    farewell: Farewell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    /// rustls has sent its alert already.
+    AlertIsSent,
+    /// Nothing was sent yet.
+    Alert(Alert),
+    /// The keys are gone with the handshake's state, so no alert could be encrypted.
+    Nothing,
+}
+
+impl Failed {
+    /// Tells the client, where it can be told, and closes. To be called when all is counted: it may take a second.
+    pub(super) async fn close(self, client: ClientSocket) {
+        match self.farewell {
+            Farewell::Alert(alert) => alert_and_close(client, alert).await,
+            Farewell::AlertIsSent => close(client).await,
+            Farewell::Nothing => {}
+        }
+    }
+
+    fn unanswered(reason: Reason, words: impl Into<String>, alert: Alert) -> Self {
+        Self { reason, words: words.into(), farewell: Farewell::Alert(alert) }
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        let reason = Reason::of(&error);
+        let farewell = if reason == Reason::ClientClosed { Farewell::Nothing } else { Farewell::AlertIsSent };
+        Self { reason, words: error.to_string(), farewell }
+    }
+}
+
+/// Reads the hello, checks its name and shakes hands. Never takes longer than [`HANDSHAKE_LIMIT`].
+pub(super) async fn shake_hands(
+    client: ClientSocket,
+    routed: Routed<'_>,
+    names: &TenantNames,
+    tls: &TenantTls,
+) -> Result<TlsStream<ClientSocket>, Failed> {
+    let now = Instant::now();
+    if routed.hello_deadline <= now {
+        let words = "the hand-off's deadline had passed before the terminator got to it";
+        return Err(Failed::unanswered(Reason::DeadlinePassed, words, Alert::InternalError));
+    }
+    let deadline = now + HANDSHAKE_LIMIT;
+
+    let acceptor = LazyConfigAcceptor::new(Acceptor::default(), client);
+    let start = timeout_at(routed.hello_deadline.min(deadline), acceptor).await.map_err(|_elapsed| {
+        // The router has seen a whole hello, so this is rare: its parser and rustls disagree.
+        let words = "no whole ClientHello within the hand-off's deadline";
+        Failed::unanswered(Reason::DeadlinePassed, words, Alert::InternalError)
+    })??;
+
+    let in_hello = start.client_hello().server_name().map(str::to_owned);
+    if !names.accept(in_hello.as_deref(), routed.server_name, routed.listener) {
+        let words = format!(
+            "the hello asks for {}, the router said {}; this tenant does not answer to it",
+            in_hello.as_deref().unwrap_or("no name"),
+            routed.server_name.unwrap_or("no name"),
+        );
+        return Err(Failed::unanswered(Reason::UnrecognizedName, words, Alert::UnrecognizedName));
+    }
+
+    let handshake = timeout_at(deadline, start.into_stream(Arc::clone(&tls.server))).await;
+    Ok(handshake.map_err(|_elapsed| Failed {
+        reason: Reason::Timeout,
+        words: format!("not complete within {} s", HANDSHAKE_LIMIT.as_secs()),
+        farewell: Farewell::Nothing,
+    })??)
+}
+
+/// One deadline for the whole handshake, over all its round trips: nginx allows 60 s, Envoy 15 s; two round trips over
+/// the slowest satellite link, with one retransmission each, stay under 6 s.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);

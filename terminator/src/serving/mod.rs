@@ -1,0 +1,134 @@
+//! Serves one tenant: takes connections from the router's processes, and stops in an orderly way.
+//! Reads no file and no configuration text; what it needs is in [`Tenant`].
+
+mod farewell;
+mod handshake;
+mod path;
+mod record;
+mod router_link;
+mod shutdown;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use connection::handoff::{HandoffListener, TerminatorStatus};
+use connection::{AccessLog, Drain};
+use thiserror::Error;
+use tracing::{error, info};
+
+use crate::counters::{WorkerCounters, status};
+use crate::tenant_names::TenantNames;
+use crate::tls_config::TenantTls;
+use worker::{Door, spawn};
+
+/// All that serving needs to know.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    /// The tenant's name.
+    pub name: String,
+    /// What it answers to.
+    pub names: TenantNames,
+    /// What it answers with.
+    pub tls: TenantTls,
+    /// Where its connections go.
+    pub backend: SocketAddr,
+    /// Limit of the dial.
+    pub connect_timeout: Duration,
+    /// A connection without a byte either way for this long is ended.
+    pub idle_timeout: Duration,
+    /// How long established connections may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// The only uid whose hand-offs are accepted.
+    pub router_uid: u32,
+    /// Where connection lines go.
+    pub access_log: Option<AccessLog>,
+}
+
+/// What cannot be had from the system.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    /// The hand-off socket.
+    #[error("bind {path}: {source}")]
+    Bind {
+        /// The socket.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A thread, a runtime or a signal handler.
+    #[error("{operation}: {source}")]
+    Start {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Serves until the drain is over.
+pub(crate) fn serve(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: bool) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ServeError::Start { operation: "start a runtime", source })?;
+    runtime.block_on(run(tenant, socket, workers, supervised))
+}
+
+async fn run(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: bool) -> Result<(), ServeError> {
+    let signals = shutdown::Signals::new(supervised)
+        .map_err(|source| ServeError::Start { operation: "handle signals", source })?;
+    let listener = HandoffListener::bind(socket, SOCKET_MODE)
+        .map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
+    let drain_timeout = tenant.drain_timeout;
+    let counters = (0..workers.get()).map(|_| WorkerCounters::new()).collect();
+    let shared = Arc::new(Shared { tenant, counters });
+    let door = Door::new(listener);
+    let drain = Drain::new();
+    let threads = (0..workers.get())
+        .map(|index| spawn(index, Arc::clone(&shared), drain.signal(), door.clone()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|source| ServeError::Start { operation: "start a worker", source })?;
+    // The workers hold the listener from here on, and it closes with the last of them.
+    drop(door);
+    info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
+    signals.until_drained(&drain, drain_timeout, &shared).await;
+    for thread in threads {
+        if thread.join().is_err() {
+            error!("a worker panicked");
+        }
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// What all workers share and none changes.
+#[derive(Debug)]
+struct Shared {
+    tenant: Tenant,
+    counters: Vec<WorkerCounters>,
+}
+
+impl Shared {
+    fn status(&self) -> TerminatorStatus {
+        status(&self.tenant.name, &self.tenant.tls.certificates, self.counters.iter())
+    }
+
+    fn active(&self) -> u64 {
+        self.counters.iter().map(WorkerCounters::active_now).sum()
+    }
+}
+
+/// Worker threads where the configuration says nothing: one per core that this process may use.
+pub(crate) fn cores() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The folder decides who gets here (the supervisor makes it for the router's group alone), SO_PEERCRED decides again.
+/// Connecting takes write permission on the socket (unix(7)).
+const SOCKET_MODE: u32 = 0o666;

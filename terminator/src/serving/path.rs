@@ -1,0 +1,87 @@
+//! The path of one connection, top to bottom: handshake, dial, relay; then its counters and its line in the access log.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use connection::clock::instant_of;
+use connection::dial;
+use connection::handoff::Handoff;
+use connection::relay::{ClientSocket, relay_stream};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::farewell::close_will_reset;
+use super::handshake::{Routed, shake_hands};
+use super::record::Record;
+use super::worker::Worker;
+use crate::failure::Reason;
+use crate::outcome::Outcome;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std::net::TcpStream) {
+    let _active = worker.counters().active();
+    let tenant = &worker.shared.tenant;
+    let record = &mut Record::new(&worker, &handoff);
+    let client = match client.set_nodelay(true).and_then(|()| TcpStream::from_std(client)) {
+        Ok(client) => ClientSocket::new(client),
+        Err(error) => {
+            // setsockopt(2) fails on a connection that the client has reset already.
+            record.handshake_failed(Reason::ClientClosed, &error.to_string());
+            return record.end(Outcome::HandshakeFailed);
+        }
+    };
+
+    let routed = Routed {
+        listener: &handoff.listener,
+        server_name: handoff.server_name.as_deref(),
+        hello_deadline: instant_of(handoff.deadline_monotonic_ns).into(),
+    };
+    let began = Instant::now();
+    let shaken = unless_forced(&worker, shake_hands(client.clone(), routed, &tenant.names, &tenant.tls)).await;
+    let stream = match shaken {
+        Some(Ok(stream)) => stream,
+        Some(Err(failed)) => {
+            record.handshake_failed(failed.reason, &failed.words);
+            record.end(Outcome::HandshakeFailed);
+            unless_forced(&worker, failed.close(client)).await;
+            return;
+        }
+        None => {
+            record.handshake_failed(Reason::Drained, "the terminator stopped");
+            return record.end(Outcome::Drained);
+        }
+    };
+    record.handshake_ok(stream.get_ref().1, began.elapsed());
+
+    let began = Instant::now();
+    let backend = match unless_forced(&worker, dial(tenant.backend, tenant.connect_timeout)).await {
+        Some(Ok(backend)) => backend,
+        Some(Err(error)) => {
+            // rustls sends no alert of ours after the handshake, and close_notify would pass for an empty answer: the
+            // client gets a RST, as it would from a backend that fails.
+            close_will_reset(&client);
+            debug!(id = %handoff.id, %error, "the backend cannot be reached");
+            record.reason(error.to_string());
+            return record.end(Outcome::from(&error));
+        }
+        None => {
+            close_will_reset(&client);
+            return record.end(Outcome::Drained);
+        }
+    };
+    record.connected(began.elapsed());
+
+    let traffic = &worker.counters().traffic;
+    let idle_timeout = tenant.idle_timeout;
+    let end = relay_stream(&worker.relay, stream, client, backend, idle_timeout, traffic, worker.drain.forced()).await;
+    record.relayed(&end);
+    record.end(Outcome::from(&end.outcome));
+}
+
+/// `None` when the drain is forced first; what was under way is dropped then.
+async fn unless_forced<T>(worker: &Worker, step: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = step => Some(done),
+        () = worker.drain.forced() => None,
+    }
+}

@@ -1,0 +1,64 @@
+//! When and how the process ends: signals, the supervisor's end, and the three steps of the drain.
+
+use std::io;
+use std::time::Duration;
+
+use connection::Drain;
+use connection::lifeline::supervisor_gone;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::Shared;
+
+/// Everything that ends the process, installed before anything is served.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    supervised: bool,
+}
+
+impl Signals {
+    pub(super) fn new(supervised: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            supervised,
+        })
+    }
+
+    /// Waits for the reason to stop, then drains: no new connections, `timeout` for established ones, then by force.
+    /// A second SIGTERM forces at once.
+    pub(super) async fn until_drained(mut self, drain: &Drain, timeout: Duration, shared: &Shared) {
+        let supervised = self.supervised;
+        let reason = tokio::select! {
+            signal = self.stop() => signal,
+            () = supervisor_gone(), if supervised => "the supervisor is gone",
+        };
+        drain.start();
+        info!(reason, connections = shared.active(), ?timeout, "draining");
+        let deadline = Instant::now() + timeout;
+        tokio::select! {
+            () = drain.finished() => return,
+            () = sleep_until(deadline) => warn!(connections = shared.active(), "drainTimeout is over: ending what is left"),
+            signal = self.stop() => warn!(signal, connections = shared.active(), "ending what is left"),
+        }
+        drain.force();
+        drain.finished().await;
+    }
+
+    /// SIGTERM, or Ctrl-C where nobody supervises: a terminal's SIGINT goes to the whole process group, and the
+    /// supervisor says itself when it wants to drain.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                Some(()) = self.terminate.recv() => return "SIGTERM",
+                Some(()) = self.interrupt.recv(), if !self.supervised => return "SIGINT",
+                Some(()) = self.hang_up.recv() => info!("SIGHUP: reload is not available yet; restart to load new files"),
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! From the command line to a serving process, in the order that privileges dictate: what needs root first, then the
+//! drop, and only then keys and clients.
+
+use std::path::{Path, PathBuf};
+
+use config::{AccessLogPath, Config, Mode, Terminate};
+use connection::AccessLog;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::geteuid;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::confinement::{Confinement, confine, forbid_new_privileges};
+use crate::identity::{Identity, Start};
+use crate::serving::{Tenant, cores, serve};
+use crate::tenant_names::TenantNames;
+use crate::tls_config::{TenantTls, TlsConfigError};
+
+/// What `serve` is asked to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Whose terminator this is.
+    pub tenant: String,
+    /// Where the router hands connections over.
+    pub socket: PathBuf,
+    /// Whether standard input is the supervisor's lifeline.
+    pub supervised: bool,
+}
+
+/// Why the process ends without having served; decides the exit code.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// Exit code 1.
+    #[error("{0}")]
+    Input(String),
+    /// Exit code 2.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Runs the terminator of one tenant to its end.
+pub(crate) fn run(request: &Request) -> Result<(), StartError> {
+    let span = tracing::info_span!("terminator", tenant = request.tenant);
+    let _entered = span.enter();
+
+    // As whoever started the process, without looking at anything that belongs to the tenant.
+    forbid_new_privileges().map_err(system)?;
+    let config = Config::load(&request.config).map_err(input)?;
+    let (index, terminate) = find(&config, &request.tenant)?;
+    let start = Start { own_uid: geteuid().as_raw(), supervised: request.supervised };
+    let router_uid = start.router_uid(config.user.as_ref()).map_err(input)?;
+    let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
+    raise_file_limit();
+
+    let confinement = confine(identity(&config, &request.tenant)?).map_err(system)?;
+    report(confinement);
+
+    // As the tenant. From here on there are keys in memory.
+    let tls = TenantTls::load(terminate).map_err(|error| match error {
+        TlsConfigError::Certificate(error) => input(error),
+        TlsConfigError::Provider(error) => system(error),
+    })?;
+    for served in &tls.certificates {
+        let (serial, names) = (&served.leaf.serial, served.leaf.dns_names.join(" "));
+        info!(certificate = served.name, serial, names, not_after = served.leaf.not_after, "certificate loaded");
+    }
+    let tenant = &config.tenants[index];
+    let tenant = Tenant {
+        name: tenant.name.clone(),
+        names: TenantNames::new(&config, index),
+        tls,
+        backend: tenant.backend,
+        connect_timeout: tenant.connect_timeout,
+        idle_timeout: tenant.idle_timeout,
+        drain_timeout: tenant.drain_timeout,
+        router_uid,
+        access_log,
+    };
+    let workers = config.workers.unwrap_or_else(cores);
+    // The whole configuration, with all tenants' names, is not needed any more.
+    drop(config);
+    serve(tenant, &request.socket, workers, request.supervised).map_err(system)
+}
+
+fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), StartError> {
+    let found = config.tenants.iter().enumerate().find(|(_, tenant)| tenant.name == name);
+    match found {
+        Some((index, tenant)) => match &tenant.mode {
+            Mode::Terminate(terminate) => Ok((index, terminate)),
+            Mode::Passthrough => Err(StartError::Input(format!(
+                "tenant {name} has mode Passthrough: its TLS stays end to end, and no terminator serves it"
+            ))),
+        },
+        None => {
+            let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
+            let names: Vec<&str> = terminated.map(|tenant| tenant.name.as_str()).collect();
+            Err(StartError::Input(format!(
+                "tenant {name} is not in the configuration; tenants of mode Terminate: {}",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            )))
+        }
+    }
+}
+
+fn identity(config: &Config, tenant: &str) -> Result<Identity, StartError> {
+    let identity = config.tenant_uid(tenant).zip(config.tenant_gid(tenant));
+    let (uid, gid) = identity.ok_or_else(|| StartError::Input(format!("tenant {tenant} has no uid")))?;
+    Ok(Identity { uid, gid })
+}
+
+/// Before the drop, because log folders seldom belong to a tenant.
+fn open_access_log(path: &AccessLogPath) -> Result<AccessLog, StartError> {
+    let path = match path {
+        AccessLogPath::Stdout => Path::new("-"),
+        AccessLogPath::File(path) => path,
+    };
+    AccessLog::open(path)
+        .map_err(|error| StartError::System(format!("open the access log {}: {error}", path.display())))
+}
+
+/// Each connection takes two descriptors, and the usual soft limit of 1024 dates from select(2).
+fn raise_file_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the soft limit of open files stays as it is");
+    }
+}
+
+/// One line that says what holds and what does not; nothing is said that was not verified.
+fn report(confinement: Confinement) {
+    let Identity { uid, gid } = confinement.identity;
+    let missing = if confinement.dropped { "landlock, seccomp" } else { "a uid of its own, landlock, seccomp" };
+    info!(
+        uid,
+        gid,
+        holds = "no new privileges, no capabilities, not dumpable, no core dumps",
+        missing,
+        "{}",
+        if confinement.dropped { "privileges dropped" } else { "not started as root: the uid stays" }
+    );
+}
+
+fn input(error: impl std::fmt::Display) -> StartError {
+    StartError::Input(error.to_string())
+}
+
+fn system(error: impl std::fmt::Display) -> StartError {
+    StartError::System(error.to_string())
+}
