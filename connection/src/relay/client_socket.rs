@@ -1,18 +1,19 @@
 //! A client's connection that a TLS stream and the relay under it can hold at the same time.
 
 use std::io;
-use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::side::{poll_recv, poll_send, shutdown_write};
+
 /// A shared handle on a client's connection. Build the TLS stream on one clone and give another one to
-/// [`relay_stream`](super::relay_stream), which needs the socket itself to notice and to send resets.
+/// [`relay_stream`](super::relay_stream), which needs the socket itself to notice and to send resets. The connection
+/// closes with the last clone.
 #[derive(Clone, Debug)]
 pub struct ClientSocket(Arc<TcpStream>);
 
@@ -25,6 +26,12 @@ impl ClientSocket {
     /// The connection itself, for options, addresses and peeking.
     pub fn tcp(&self) -> &TcpStream {
         &self.0
+    }
+}
+
+impl AsFd for ClientSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -46,45 +53,6 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
-    }
-}
-
-/// Receives what is there; fewer bytes than asked for mean that nothing is left, so readiness is cleared in the
-/// same step and the next call does not have to ask the kernel (epoll(7), question 9).
-pub(super) fn poll_recv(socket: &TcpStream, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    let wanted = buffer.len();
-    loop {
-        ready!(socket.poll_read_ready(context))?;
-        let mut received = None;
-        let tried = socket.try_io(Interest::READABLE, || {
-            let (_, length) = recv(socket, &mut *buffer, RecvFlags::empty())?;
-            received = Some(length);
-            if (1..wanted).contains(&length) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (received, tried) {
-            (Some(length), _) => return Poll::Ready(Ok(length)),
-            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-            (None, _) => {}
-        }
-    }
-}
-
-/// Sends what fits; less than everything means that the socket's queue is full, so writability is cleared in the same
-/// step.
-pub(super) fn poll_send(socket: &TcpStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_write_ready(context))?;
-        let mut sent = None;
-        let tried = socket.try_io(Interest::WRITABLE, || {
-            let length = send(socket, bytes, SendFlags::NOSIGNAL)?;
-            sent = Some(length);
-            if length < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (sent, tried) {
-            (Some(length), _) => return Poll::Ready(Ok(length)),
-            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-            (None, _) => {}
-        }
+        Poll::Ready(shutdown_write(&self.0))
     }
 }

@@ -4,10 +4,19 @@
 
 mod client_socket;
 mod context;
+mod direction;
+mod end;
+mod gear;
+mod pipe_pool;
+mod session;
+mod side;
+mod splice;
 mod traffic;
+mod watch;
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,12 +24,16 @@ use tokio::net::TcpStream;
 
 pub use client_socket::ClientSocket;
 pub use context::{RelayContext, RelayPolicy};
+pub use end::{DataPath, RelayEnd, RelayOutcome};
 pub use traffic::Traffic;
 
+use crate::reset::close_will_reset;
+use session::Session;
+use side::{StreamSide, TcpSide};
+
 /// Relays between two TCP connections; TCP_NODELAY should be set on both. Either ends with a FIN exactly where the
-/// other one ended with a FIN, and with a RST otherwise. `stop` ends the relay early; callers
-/// that never do so pass [`std::future::pending`]. If the returned future is dropped before it has resolved, both
-/// connections are reset.
+/// other one ended with a FIN, and with a RST otherwise. `stop` ends the relay early; callers that never do so pass
+/// [`std::future::pending`]. If the returned future is dropped before it has resolved, both connections are reset.
 pub async fn relay_tcp(
     context: &RelayContext,
     client: TcpStream,
@@ -29,20 +42,19 @@ pub async fn relay_tcp(
     traffic: &Traffic,
     stop: impl Future<Output = ()>,
 ) -> RelayEnd {
-    let _ = (context, idle_timeout, traffic, stop);
-    let (mut client, mut backend) = (client, backend);
-    let moved = tokio::io::copy_bidirectional(&mut client, &mut backend).await.unwrap_or_default();
-    RelayEnd {
-        client_to_backend: moved.0,
-        backend_to_client: moved.1,
-        path: DataPath::Copy,
-        fallback: None,
-        outcome: RelayOutcome::Ok,
+    let client = ResetOnDrop::new(client);
+    let backend = ResetOnDrop::new(backend);
+    let session = Session::new(context, TcpSide(&client.socket), TcpSide(&backend.socket), traffic);
+    let end = session.run(&client.socket, &backend.socket, idle_timeout, stop).await;
+    if matches!(end.outcome, RelayOutcome::Ok) {
+        client.close();
+        backend.close();
     }
+    end
 }
 
-/// Relays between a stream over a client's connection, such as TLS, and a backend; always by copying. `client_socket`
-/// is a clone of the handle that `client` was built on. Everything else is as for [`relay_tcp`]; a
+/// Relays between a stream over a client's connection, such as TLS, and a backend; always by copying.
+/// `client_socket` is a clone of the handle that `client` was built on. Everything else is as for [`relay_tcp`]; a
 /// client stream that ends with `UnexpectedEof` has been cut off, and the backend is reset.
 pub async fn relay_stream(
     context: &RelayContext,
@@ -53,85 +65,45 @@ pub async fn relay_stream(
     traffic: &Traffic,
     stop: impl Future<Output = ()>,
 ) -> RelayEnd {
-    let _ = (context, client_socket, idle_timeout, traffic, stop);
-    let (mut client, mut backend) = (client, backend);
-    let moved = tokio::io::copy_bidirectional(&mut client, &mut backend).await.unwrap_or_default();
-    RelayEnd {
-        client_to_backend: moved.0,
-        backend_to_client: moved.1,
-        path: DataPath::Copy,
-        fallback: None,
-        outcome: RelayOutcome::Ok,
+    let client_socket = ResetOnDrop::new(client_socket);
+    let backend = ResetOnDrop::new(backend);
+    let session = Session::new(context, StreamSide(client), TcpSide(&backend.socket), traffic);
+    let end = session.run(client_socket.socket.tcp(), &backend.socket, idle_timeout, stop).await;
+    match &end.outcome {
+        RelayOutcome::Ok => {
+            client_socket.close();
+            backend.close();
+        }
+        // The client broke the stream's protocol and its alert is on the way: a RST would overtake it.
+        RelayOutcome::ClientError(error) if error.kind() == io::ErrorKind::InvalidData => client_socket.close(),
+        _ => {}
+    }
+    end
+}
+
+/// A socket whose close is a RST unless the relay came to its proper end.
+struct ResetOnDrop<S: AsFd> {
+    socket: S,
+    armed: bool,
+}
+
+impl<S: AsFd> ResetOnDrop<S> {
+    fn new(socket: S) -> Self {
+        Self { socket, armed: true }
+    }
+
+    fn close(mut self) {
+        self.armed = false;
     }
 }
 
-/// What a relay did and how it ended.
-#[derive(Debug)]
-pub struct RelayEnd {
-    /// Bytes that were written to the backend.
-    pub client_to_backend: u64,
-    /// Bytes that were written to the client.
-    pub backend_to_client: u64,
-    /// The best rung that either direction used.
-    pub path: DataPath,
-    /// Why a direction that should have been spliced was copied: `no_pipe`.
-    pub fallback: Option<&'static str>,
-    /// How it ended.
-    pub outcome: RelayOutcome,
-}
-
-/// How bytes were moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DataPath {
-    /// Through the worker's buffer.
-    Copy,
-    /// Through a pipe, without leaving the kernel.
-    Splice,
-}
-
-impl DataPath {
-    /// The label of counters and of the access log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Copy => "copy",
-            Self::Splice => "splice",
+impl<S: AsFd> Drop for ResetOnDrop<S> {
+    fn drop(&mut self) {
+        if self.armed {
+            close_will_reset(&self.socket);
         }
     }
 }
 
-/// How a relay ended.
-#[derive(Debug)]
-pub enum RelayOutcome {
-    /// Both sides ended with a FIN and everything was delivered.
-    Ok,
-    /// The client sent a RST, which the backend got too.
-    ClientReset,
-    /// The backend sent a RST, which the client got too.
-    BackendReset,
-    /// The client's stream ended without its proper end (TLS close_notify); the backend was reset.
-    ClientTruncated,
-    /// No byte moved for the idle timeout; both were reset.
-    IdleTimeout,
-    /// The caller's `stop` resolved; both were reset.
-    Stopped,
-    /// The client's connection or stream failed otherwise; the backend was reset.
-    ClientError(io::Error),
-    /// The backend's connection failed otherwise; the client was reset.
-    BackendError(io::Error),
-}
-
-impl RelayOutcome {
-    /// The label of counters and of the access log.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::ClientReset => "client_reset",
-            Self::BackendReset => "backend_reset",
-            Self::ClientTruncated => "client_truncated",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Stopped => "stopped",
-            Self::ClientError(_) => "client_error",
-            Self::BackendError(_) => "backend_error",
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

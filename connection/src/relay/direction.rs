@@ -1,0 +1,263 @@
+//! One direction of a relay: what it still has to deliver, whether its source has ended, how it moves bytes.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use tokio::net::TcpStream;
+
+use super::context::RelayContext;
+use super::gear::{Gear, GearBox};
+use super::pipe_pool::Pipe;
+use super::side::Side;
+use super::splice::{Intake, poll_splice_in, poll_splice_out};
+
+#[derive(Debug)]
+pub(super) struct Direction {
+    stage: Stage,
+    undelivered: Undelivered,
+    gears: GearBox,
+    /// Spliced since the source was last waited for.
+    burst: usize,
+    /// The sink may hold bytes back until it is flushed.
+    unflushed: bool,
+    taken: u64,
+    delivered: u64,
+    spliced: bool,
+    lacked_pipe: bool,
+}
+
+/// What a call of [`Direction::pump`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// The context's waker is registered with whatever has to happen next.
+    Waiting,
+    /// There is more to do, but it is the others' turn.
+    Yielding,
+    /// The source has ended, everything is delivered and the sink's write side is shut.
+    Ended,
+}
+
+/// Which end of a direction failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl Direction {
+    pub(super) fn new(context: &RelayContext) -> Self {
+        Self {
+            stage: Stage::Flowing,
+            undelivered: Undelivered::Nothing,
+            gears: GearBox::new(context.policy()),
+            burst: 0,
+            unflushed: false,
+            taken: 0,
+            delivered: 0,
+            spliced: false,
+            lacked_pipe: false,
+        }
+    }
+
+    /// Bytes that the sink has taken.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Changes whenever a byte moves, in or out.
+    pub(super) fn activity(&self) -> u64 {
+        self.taken.wrapping_add(self.delivered)
+    }
+
+    pub(super) fn spliced(&self) -> bool {
+        self.spliced
+    }
+
+    pub(super) fn lacked_pipe(&self) -> bool {
+        self.lacked_pipe
+    }
+
+    /// Moves bytes until either end would block or the turn is over.
+    pub(super) fn pump(
+        &mut self,
+        task: &mut Context<'_>,
+        source: &mut impl Side,
+        sink: &mut impl Side,
+        context: &RelayContext,
+    ) -> Result<Pumped, Failure> {
+        for _ in 0..TURN {
+            if self.stage == Stage::Ended {
+                return Ok(Pumped::Ended);
+            }
+            match self.step(task, source, sink, context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(failure)) => return Err(failure),
+                Poll::Pending => return Ok(Pumped::Waiting),
+            }
+        }
+        Ok(Pumped::Yielding)
+    }
+
+    /// Delivers what is undelivered, then takes one load from the source, or passes its end on.
+    fn step(
+        &mut self,
+        task: &mut Context<'_>,
+        source: &mut impl Side,
+        sink: &mut impl Side,
+        context: &RelayContext,
+    ) -> Poll<Result<(), Failure>> {
+        ready!(self.poll_deliver(task, sink)).map_err(Failure::Sink)?;
+        if self.stage == Stage::Ending {
+            ready!(sink.poll_shutdown(task)).map_err(Failure::Sink)?;
+            self.stage = Stage::Ended;
+            return Poll::Ready(Ok(()));
+        }
+        let step = match (self.gears.gear(), source.tcp(), sink.tcp()) {
+            (Gear::Splice, Some(tcp), Some(_)) => self.poll_splice(task, tcp, sink, context),
+            _ => None,
+        };
+        let step = match step {
+            Some(step) => step,
+            None => self.poll_copy(task, source, sink, context),
+        };
+        if step.is_pending() && self.unflushed {
+            // The sink's waker is registered: flushing goes on when it can.
+            if sink.poll_flush(task).map_err(Failure::Sink)?.is_ready() {
+                self.unflushed = false;
+            }
+        }
+        step
+    }
+
+    fn poll_deliver(&mut self, task: &mut Context<'_>, sink: &mut impl Side) -> Poll<io::Result<()>> {
+        loop {
+            let length = match &mut self.undelivered {
+                Undelivered::Nothing => return Poll::Ready(Ok(())),
+                Undelivered::Leftover { bytes, sent } => {
+                    let length = ready!(sink.poll_write(task, bytes.get(*sent..).unwrap_or_default()))?;
+                    *sent += length;
+                    if *sent >= bytes.len() {
+                        self.undelivered = Undelivered::Nothing;
+                    }
+                    length
+                }
+                Undelivered::Piped(pipe) => {
+                    let Some(tcp) = sink.tcp() else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
+                    let length = ready!(poll_splice_out(pipe, tcp, task))?;
+                    if pipe.bytes() == 0 {
+                        self.undelivered = Undelivered::Nothing;
+                    }
+                    length
+                }
+            };
+            self.count_delivered(length)?;
+        }
+    }
+
+    fn poll_copy(
+        &mut self,
+        task: &mut Context<'_>,
+        source: &mut impl Side,
+        sink: &mut impl Side,
+        context: &RelayContext,
+    ) -> Poll<Result<(), Failure>> {
+        let mut buffer = context.buffer();
+        let length = ready!(source.poll_read(task, &mut buffer)).map_err(Failure::Source)?;
+        if length == 0 {
+            self.stage = Stage::Ending;
+            return Poll::Ready(Ok(()));
+        }
+        self.gears.read(length);
+        self.pass_on(task, sink, buffer.get(..length).unwrap_or_default())
+    }
+
+    /// None when this load has to be copied.
+    fn poll_splice(
+        &mut self,
+        task: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &mut impl Side,
+        context: &RelayContext,
+    ) -> Option<Poll<Result<(), Failure>>> {
+        let mut buffer = context.buffer();
+        Some(match poll_splice_in(source, task, context.pipes(), &mut buffer, self.burst == 0) {
+            Poll::Ready(Ok(Intake::Piped(pipe))) => {
+                self.taken += pipe.bytes() as u64;
+                self.burst += pipe.bytes();
+                self.spliced = true;
+                self.undelivered = Undelivered::Piped(pipe);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(Intake::Buffered(length))) => {
+                self.pass_on(task, sink, buffer.get(..length).unwrap_or_default())
+            }
+            Poll::Ready(Ok(Intake::End)) => {
+                self.stage = Stage::Ending;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(Intake::NoPipe)) => {
+                self.lacked_pipe = true;
+                self.gears.no_pipe();
+                return None;
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Source(error))),
+            Poll::Pending => {
+                if self.burst > 0 {
+                    self.gears.ran_dry(self.burst);
+                    self.burst = 0;
+                }
+                Poll::Pending
+            }
+        })
+    }
+
+    /// Writes what was read into the worker's buffer; what the sink does not take becomes this direction's own.
+    fn pass_on(&mut self, task: &mut Context<'_>, sink: &mut impl Side, bytes: &[u8]) -> Poll<Result<(), Failure>> {
+        self.taken += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match sink.poll_write(task, rest) {
+                Poll::Ready(written) => {
+                    let length = written.map_err(Failure::Sink)?;
+                    self.count_delivered(length).map_err(Failure::Sink)?;
+                    rest = rest.get(length..).unwrap_or_default();
+                }
+                Poll::Pending => {
+                    self.undelivered = Undelivered::Leftover { bytes: rest.into(), sent: 0 };
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn count_delivered(&mut self, length: usize) -> io::Result<()> {
+        if length == 0 {
+            // A sink that takes nothing and is not blocked would be asked for ever.
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.delivered += length as u64;
+        self.unflushed = true;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Flowing,
+    Ending,
+    Ended,
+}
+
+/// What the source gave and the sink has not taken; nothing further is taken while there is any. At most one
+/// buffer's or one pipe's content.
+#[derive(Debug)]
+enum Undelivered {
+    Nothing,
+    Leftover { bytes: Box<[u8]>, sent: usize },
+    Piped(Pipe),
+}
+
+/// Loads of up to 64 KiB that a direction moves before other connections have their turn: about a quarter of a
+/// millisecond.
+const TURN: usize = 16;

@@ -1,0 +1,9 @@
+//! Scenarios over loopback sockets.
+
+mod fixture;
+mod half_close;
+mod interruptions;
+mod pressure;
+mod resets;
+mod stream;
+mod transfer;
