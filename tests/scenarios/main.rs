@@ -2,4 +2,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admin_endpoint;
+mod backend_unavailable;
+mod bulk_transfer;
+mod certificates;
+mod client_validation;
+mod crate_edges;
+mod descriptor_leaks;
+mod drain;
 mod fakes_alone;
+mod key_files;
+mod listeners_and_names;
+mod passthrough_mutual_tls;
+mod post_quantum;
+mod privileges;
+mod real_clients;
+mod rejects;
+mod resets;
+mod router_crash;
+mod terminator_crash;
+mod trickling_clients;
+mod two_tenants;

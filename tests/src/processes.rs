@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// A process id as /proc has it.
 pub type Pid = i32;
@@ -46,10 +48,13 @@ pub fn open_descriptors(pid: Pid) -> Result<Vec<String>> {
     Ok(entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).map(|target| lossy(&target)).collect())
 }
 
-/// Bytes of memory that the process holds resident.
-pub fn resident_bytes(pid: Pid) -> Result<u64> {
-    let kib = status(pid)?.field("VmRSS")?.trim_end_matches(" kB").trim().parse::<u64>().context("VmRSS")?;
-    Ok(kib * 1024)
+/// User and system time that the process and its threads have used.
+pub fn cpu_time(pid: Pid) -> Result<Duration> {
+    let fields = stat_fields(pid).with_context(|| format!("no process {pid}"))?;
+    // utime and stime are fields 14 and 15 of proc_pid_stat(5); ours begin with field 3.
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    let hertz = sysconf(SysconfVar::CLK_TCK)?.and_then(|hertz| u64::try_from(hertz).ok()).context("CLK_TCK")?;
+    Ok(Duration::from_millis(ticks * 1000 / hertz))
 }
 
 /// The fields of /proc/PID/status.
@@ -89,8 +94,8 @@ impl Status {
     }
 }
 
-/// The process's name for its kernel: zombies and threads included, gone processes not.
-pub fn exists(pid: Pid) -> bool {
+/// Whether the process runs; a zombie does not.
+pub fn is_running(pid: Pid) -> bool {
     stat_fields(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use socket2::SockRef;
 
-use crate::patience::PATIENCE;
+use crate::tls_client::tcp;
 
 /// One TCP connection.
 pub struct RawClient {
@@ -17,11 +17,7 @@ pub struct RawClient {
 impl RawClient {
     /// Connects; reads and writes fail after a generous time instead of hanging a test.
     pub fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream })
+        tcp(address).map(Self::from)
     }
 
     /// Sends these bytes in one write.
@@ -59,6 +55,12 @@ impl RawClient {
     /// The socket, for what this type has no word for.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+}
+
+impl From<TcpStream> for RawClient {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream }
     }
 }
 

@@ -31,21 +31,24 @@ pub struct RouterProcess {
 impl RouterProcess {
     /// Starts the router and waits until it is ready, with every terminator up.
     pub fn start(setup: Setup) -> Result<Self> {
-        let router = Self::launch(setup, Scratch::new()?, "info")?;
-        router.wait_until_ready()?;
-        Ok(router)
+        Self::start_in(Scratch::new()?, setup)
     }
 
-    /// The same, with this filter of the log.
-    pub fn start_logging(setup: Setup, filter: &str) -> Result<Self> {
-        let router = Self::launch(setup, Scratch::new()?, filter)?;
-        router.wait_until_ready()?;
-        Ok(router)
-    }
-
-    /// Starts the router on files of the scenario's own and does not wait.
-    pub fn launch(setup: Setup, scratch: Scratch, filter: &str) -> Result<Self> {
+    /// The same, in a folder that already holds files of the scenario's own.
+    pub fn start_in(scratch: Scratch, setup: Setup) -> Result<Self> {
         let written = setup.write(&scratch)?;
+        Self::launch(scratch, written, "info")?.ready()
+    }
+
+    /// The same, with a line for each connection.
+    pub fn start_with_debug_log(setup: Setup) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        Self::launch(scratch, written, "debug")?.ready()
+    }
+
+    /// Starts the router on files that are written, with this filter of the log, and does not wait.
+    pub fn launch(scratch: Scratch, written: Written, filter: &str) -> Result<Self> {
         let program = binaries::sni_router()?;
         // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
         let stdout = File::create(scratch.join("stdout")).context("file for the standard output")?;
@@ -61,6 +64,11 @@ impl RouterProcess {
             .with_context(|| format!("start {}", program.display()))?;
         let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
         Ok(Self { supervisor, written, log: Log::follow(stderr), scratch })
+    }
+
+    fn ready(self) -> Result<Self> {
+        self.wait_until_ready()?;
+        Ok(self)
     }
 
     /// Waits for /readyz and for the terminators.

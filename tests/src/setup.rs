@@ -67,7 +67,7 @@ impl Setup {
         let yaml = self.yaml(scratch.path(), admin, &listeners);
         let path = scratch.write("config.yaml", &yaml)?;
         let config = Config::from_yaml(&yaml).map_err(|errors| anyhow::anyhow!("{errors}\n{yaml}"))?;
-        for tenant in &self.tenants {
+        for tenant in self.tenants.iter().filter(|tenant| !tenant.certificates.is_empty()) {
             let owner = tenant_owner(&config, &tenant.name)?;
             for (number, identity) in tenant.certificates.iter().enumerate() {
                 identity.write_secret_dir(&secret_dir(scratch.path(), &tenant.name, number), owner)?;
@@ -206,5 +206,6 @@ pub fn tenant_owner(config: &Config, tenant: &str) -> Result<Option<Owner>> {
         return Ok(None);
     }
     let uid = config.tenant_uid(tenant).with_context(|| format!("uid of tenant {tenant}"))?;
-    Ok(Some(Owner { uid, gid: uid }))
+    let gid = config.tenant_gid(tenant).with_context(|| format!("gid of tenant {tenant}"))?;
+    Ok(Some(Owner { uid, gid }))
 }

@@ -15,11 +15,18 @@ pub struct Digested {
     pub sha256: String,
 }
 
-/// Sends `prefix` and then `bytes` pseudo-random bytes of `seed`; returns what was sent.
-pub fn send(stream: &mut impl Write, prefix: &[u8], seed: u64, bytes: u64) -> io::Result<Digested> {
+/// Sends the rest of `prefix`, of which `already_sent` bytes are on their way, and then `bytes` pseudo-random bytes of
+/// `seed`; returns the digest of all of it.
+pub fn send(
+    stream: &mut impl Write,
+    prefix: &[u8],
+    already_sent: usize,
+    seed: u64,
+    bytes: u64,
+) -> io::Result<Digested> {
     let mut hash = Sha256::new();
     hash.update(prefix);
-    stream.write_all(prefix)?;
+    stream.write_all(&prefix[already_sent..])?;
     let mut state = seed;
     let mut chunk = vec![0; CHUNK];
     let mut left = bytes;
@@ -60,14 +67,14 @@ mod tests {
     #[test]
     fn what_is_received_has_the_hash_of_what_was_sent() {
         let mut wire = Vec::new();
-        let sent = send(&mut wire, b"hello", 7, 200_000).unwrap();
+        let sent = send(&mut wire, b"hello", 0, 7, 200_000).unwrap();
         assert_eq!(sent, receive(&mut wire.as_slice()).unwrap());
         assert_eq!(sent.bytes, 200_005);
     }
 
     #[test]
     fn another_seed_gives_other_bytes() {
-        let hash = |seed| send(&mut io::sink(), b"", seed, 100).unwrap().sha256;
+        let hash = |seed| send(&mut io::sink(), b"", 0, seed, 100).unwrap().sha256;
         assert_ne!(hash(1), hash(2));
     }
 }

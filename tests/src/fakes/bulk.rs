@@ -61,7 +61,7 @@ fn serve(
 ) -> io::Result<()> {
     let transfer = || -> io::Result<(Digested, Digested)> {
         let sending = || {
-            let sent = send(&mut &stream, b"", BACKEND_SEED, bytes)?;
+            let sent = send(&mut &stream, b"", 0, BACKEND_SEED, bytes)?;
             stream.shutdown(Shutdown::Write)?;
             Ok(sent)
         };

@@ -1,7 +1,7 @@
 //! Keeps every byte that it receives until the client's end of stream; sends nothing.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,8 +28,23 @@ pub struct Recording {
 impl Recorder {
     /// Starts on a free port.
     pub fn start() -> Result<Self> {
+        Self::serving(|_| Ok(()))
+    }
+
+    /// Ends its own direction as soon as the first bytes are there, and records on.
+    pub fn start_half_closing() -> Result<Self> {
+        Self::serving(|stream| {
+            stream.peek(&mut [0])?;
+            stream.shutdown(Shutdown::Write)
+        })
+    }
+
+    fn serving(begin: fn(&TcpStream) -> io::Result<()>) -> Result<Self> {
         let (report, recordings) = channel();
-        let server = Server::start(move |stream| record(stream, &report))?;
+        let server = Server::start(move |stream| {
+            begin(&stream)?;
+            record(stream, &report)
+        })?;
         Ok(Self { server, recordings: Mutex::new(recordings) })
     }
 
