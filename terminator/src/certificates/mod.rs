@@ -226,6 +226,8 @@ mod tests {
         assert!(error.to_string().contains("tls.key: this key does not belong to the certificate in"), "{error}");
     }
 
+    type Expected = fn(&CertificateError) -> bool;
+
     #[test]
     fn each_unusable_file_has_its_own_error() {
         let pair = Authority::new("a").server(&["a.example"], KeyKind::Ecdsa);
@@ -233,7 +235,7 @@ mod tests {
         let legacy = pair.key_pem.replacen("-----\n", "-----\nProc-Type: 4,ENCRYPTED\n\n", 1);
         let pkcs8 = pair.key_pem.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         let broken = pair.chain_pem.replacen("-----END", "****-----END", 1);
-        let cases: [(&str, &str, fn(&CertificateError) -> bool); 7] = [
+        let cases: [(&str, &str, Expected); 7] = [
             ("", &pair.key_pem, |e| matches!(e, CertificateError::NoCertificate { .. })),
             (&pair.chain_pem, &pair.chain_pem, |e| matches!(e, CertificateError::NoKey { .. })),
             (&pair.chain_pem, &legacy, |e| matches!(e, CertificateError::EncryptedKey { .. })),
