@@ -3,14 +3,16 @@
 use std::fmt;
 
 use serde::de::value::{BorrowedStrDeserializer, U64Deserializer};
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use crate::error::Position;
 use crate::field::{FIELD, pack};
 use crate::report::{Path, Report};
 use crate::suggest::{nearest, one_of};
-use crate::yaml::{Key, Node, Value};
+use crate::yaml::{Key, Node, Value, quoted, shown};
 
 /// Reads one node of the tree as a type of the file.
 #[derive(Clone, Copy)]
@@ -64,8 +66,21 @@ impl de::Error for DecodeError {
         Self(message.to_string())
     }
 
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match unexpected {
+            Unexpected::Bool(value) => value.to_string(),
+            Unexpected::Signed(value) => format!("the number {value}"),
+            Unexpected::Float(value) => format!("the number {value}"),
+            Unexpected::Str(text) => quoted(text),
+            Unexpected::Seq => "a list".to_owned(),
+            Unexpected::Map => "a group of fields".to_owned(),
+            other => other.to_string(),
+        };
+        Self(format!("expected {expected}, found {found}"))
+    }
+
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self(format!("unknown value `{}`: {}", variant.escape_debug(), one_of(variant, expected)))
+        Self(format!("unknown value {}: {}", quoted(variant), one_of(variant, expected)))
     }
 }
 
@@ -118,7 +133,7 @@ impl<'de> Deserializer<'de> for Decoder<'de, '_> {
             if !known.contains(&key.name.as_str()) {
                 self.report.error(
                     key.position,
-                    &self.path.field(&key.name.escape_debug().to_string()),
+                    &self.path.field(&shown(&key.name)),
                     format!("unknown field: {}", one_of(&key.name, known)),
                 );
             }

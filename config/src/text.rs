@@ -52,13 +52,7 @@ impl<T: FromText> JsonSchema for Text<T> {
 
 struct TextVisitor<T>(PhantomData<T>);
 
-impl<T: FromText> TextVisitor<T> {
-    fn wrong<E: de::Error>(found: impl fmt::Display) -> E {
-        E::custom(format_args!("expected {}, found {found}", T::EXPECTED))
-    }
-}
-
-impl<'de, T: FromText> Visitor<'de> for TextVisitor<T> {
+impl<T: FromText> Visitor<'_> for TextVisitor<T> {
     type Value = Text<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,25 +61,5 @@ impl<'de, T: FromText> Visitor<'de> for TextVisitor<T> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<T>, E> {
         T::from_text(text).map(Text).map_err(E::custom)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Text<T>, E> {
-        Err(Self::wrong(value))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Text<T>, E> {
-        Err(Self::wrong(format_args!("the number {value}")))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Text<T>, E> {
-        Err(Self::wrong(format_args!("the number {value}")))
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<Text<T>, A::Error> {
-        Err(Self::wrong("a list"))
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Text<T>, A::Error> {
-        Err(Self::wrong("a group of fields"))
     }
 }

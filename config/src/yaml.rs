@@ -63,16 +63,25 @@ impl fmt::Display for Value {
 }
 
 /// A text of the file for a message: short, in one line, and with nothing that a terminal would act upon.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(MAX_QUOTED_CHARS)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect();
-    if text.chars().nth(MAX_QUOTED_CHARS).is_some() {
-        shown.push('…');
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_SHOWN_CHARS {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
     }
-    format!("`{shown}`")
+    shown
+}
+
+/// The same between marks.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("`{}`", shown(text))
 }
 
 fn options() -> Options {
@@ -84,6 +93,10 @@ fn options() -> Options {
             max_nodes: MAX_EVENTS,
             max_total_scalar_bytes: MAX_TEXT_BYTES,
             max_total_comment_bytes: MAX_TEXT_BYTES,
+            max_aliases: MAX_ALIAS_EVENTS,
+            max_recorded_anchor_events: MAX_ANCHOR_EVENTS,
+            // A thousand tenants may well share one template.
+            enforce_alias_anchor_ratio: false,
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
             // The second is refused by name, instead of as a budget.
@@ -215,9 +228,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
 pub(crate) const MAX_TEXT_BYTES: usize = 128 << 20;
 /// No more events than a text of that size has in earnest (a value and its separator in eight bytes).
 const MAX_EVENTS: usize = MAX_TEXT_BYTES / 8;
-/// What aliases may add to the tree: a few hundred tenants from templates, not a bomb.
+/// What aliases may add to the tree: 100,000 tenants with a template of ten values, not a bomb.
 const MAX_ALIAS_EVENTS: usize = 1_000_000;
+/// What anchors may hold, aliases within them included: templates are small, and bombs end here early.
+const MAX_ANCHOR_EVENTS: usize = 100_000;
 /// The configuration itself is 6 levels deep; the bound keeps recursion off the end of the stack.
 const MAX_DEPTH: usize = 32;
 /// Enough to recognise a value by.
-const MAX_QUOTED_CHARS: usize = 80;
+const MAX_SHOWN_CHARS: usize = 80;

@@ -1,0 +1,188 @@
+//! The example of the contract, and the smallest files that do something.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{
+    AccessLogPath, CertificateSource, ClientValidation, Config, DataPath, Fallback, LoadError, Mode, Terminate,
+    TlsVersion, User,
+};
+
+use crate::texts::{BASE, changed, spoiled};
+
+#[test]
+fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
+    let error = Config::load("tests/files/design.yaml").unwrap_err();
+    let expected = "\
+tests/files/design.yaml:12:5: listeners[0].steer: not available yet
+tests/files/design.yaml:16:5: listeners[0].proxyProtocol: not available yet
+tests/files/design.yaml:37:9: tenants[1].tls.clientValidation.crl: not available yet
+tests/files/design.yaml:38:9: tenants[1].tls.clientValidation.allow: not available yet
+tests/files/design.yaml:45:5: tenants[1].balance: not available yet
+tests/files/design.yaml:46:5: tenants[1].healthCheck: not available yet
+tests/files/design.yaml:49:5: tenants[1].proxyProtocol: not available yet
+tests/files/design.yaml:50:5: tenants[1].backendTls: not available yet
+tests/files/design.yaml:52:5: tenants[1].limits: not available yet
+tests/files/design.yaml:53:40: tenants[1].sandbox.memoryMax: not available yet
+tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn values_that_come_later_are_refused_where_they_stand() {
+    spoiled("user: 1000", "dataPath: CutThrough", &["1:11: dataPath: CutThrough is not available yet"]);
+    spoiled("user: 1000", "sandbox: { policy: Required }", &["1:20: sandbox.policy: Required is not available yet"]);
+    spoiled(
+        "mode: Terminate",
+        "mode: Terminate\n    startup: OnDemand\n    sandbox: { policy: Required }",
+        &[
+            "14:14: tenants[1].startup: OnDemand is not available yet",
+            "15:24: tenants[1].sandbox.policy: Required is not available yet",
+        ],
+    );
+    spoiled(
+        "{ secretDir: /etc/tenants/acme }",
+        "{ generate: true }\n        - { acme: { directory: \"https://acme.example\" } }",
+        &[
+            "16:13: tenants[1].tls.certificates[0].generate: not available yet",
+            "17:13: tenants[1].tls.certificates[1].acme: not available yet",
+        ],
+    );
+    spoiled(
+        "[{ address: \"10.2.0.9:443\" }]",
+        "[{ address: \"10.2.0.9:443\", weight: 2 }, { address: \"svc.example:443\" }]",
+        &[
+            "10:51: tenants[0].backends[0].weight: a weight of 2 is not available yet",
+            "10:56: tenants[0].backends[1]: a second backend is not available yet: keep one",
+            "10:67: tenants[0].backends[1].address: `svc.example:443`: a name instead of an address is not available \
+             yet: write an IP address and port",
+        ],
+    );
+}
+
+#[test]
+fn the_minimal_file_gets_the_documented_defaults() {
+    let config = Config::load("tests/files/minimal.yaml").unwrap();
+    assert_eq!(config.runtime_dir, Path::new("/run/sni-router"));
+    assert_eq!((config.workers, config.user.as_ref()), (None, None));
+    assert_eq!((config.uid_range.first, config.uid_range.last), (61184, 65519));
+    assert_eq!(config.data_path, DataPath::Auto);
+    assert_eq!((config.admin, config.access_log.as_ref()), (None, None));
+
+    let listener = &config.listeners[0];
+    assert_eq!((listener.name.as_str(), listener.address.to_string()), ("tls", "[::]:443".to_owned()));
+    assert_eq!(listener.client_hello.timeout, Duration::from_secs(5));
+    assert_eq!(listener.client_hello.max_bytes, 65536);
+    assert_eq!((listener.on_no_server_name, listener.on_unmatched), (Fallback::Reject, Fallback::Reject));
+    assert_eq!(listener.max_connections, 100_000);
+
+    let [pinniped, acme] = config.tenants.as_slice() else { panic!("{config:?}") };
+    assert_eq!((pinniped.name.as_str(), &pinniped.mode), ("pinniped", &Mode::Passthrough));
+    assert_eq!(pinniped.backend.to_string(), "10.2.0.9:443");
+    assert_eq!(pinniped.connect_timeout, Duration::from_secs(3));
+    assert_eq!(pinniped.idle_timeout, Duration::from_secs(600));
+    assert_eq!(pinniped.drain_timeout, Duration::from_secs(30));
+
+    let names: Vec<String> = acme.hostnames.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["api.acme.example", "*.acme.example"]);
+    assert_eq!(acme.backend.to_string(), "[2001:db8::5]:8443");
+    let terminate = terminate(&config, "acme");
+    assert_eq!(
+        terminate.certificates,
+        [
+            CertificateSource::SecretDir(PathBuf::from("/etc/tenants/acme")),
+            CertificateSource::Files {
+                certificate: PathBuf::from("/etc/acme/rsa.crt"),
+                key: PathBuf::from("/etc/acme/rsa.key"),
+            },
+        ]
+    );
+    assert_eq!((terminate.min_version, terminate.alpn.len()), (TlsVersion::V1_2, 0));
+    assert_eq!(terminate.client_validation, ClientValidation::None);
+}
+
+#[test]
+fn what_is_written_wins_over_the_defaults() {
+    let config = changed(
+        "user: 1000\n",
+        "runtimeDir: target/demo/run\nworkers: 3\nuser: nobody\nuidRange: [100000, 100009]\ndataPath: Splice\n\
+         sandbox: { policy: BestEffort }\nadmin: { address: \"127.0.0.1:0\" }\naccessLog: { path: \"-\", format: Json }\n",
+    );
+    assert_eq!(config.runtime_dir, Path::new("target/demo/run"));
+    assert_eq!(config.workers.unwrap().get(), 3);
+    assert_eq!(config.user, Some(User::Name("nobody".to_owned())));
+    assert_eq!((config.uid_range.first, config.uid_range.last), (100_000, 100_009));
+    assert_eq!((config.data_path, config.access_log), (DataPath::Splice, Some(AccessLogPath::Stdout)));
+    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:0");
+
+    let config = changed(
+        "onUnmatched: Reject",
+        "onUnmatched: acme\n    onNoServerName: pinniped\n    clientHello: { timeout: 250ms, maxBytes: 4096 }\n    \
+         clients: { allow: [\"::/0\"], deny: [\"192.0.2.0/24\"] }\n    maxConnections: 7",
+    );
+    let listener = &config.listeners[0];
+    assert_eq!((listener.on_unmatched, listener.on_no_server_name), (Fallback::Tenant(1), Fallback::Tenant(0)));
+    assert_eq!((listener.client_hello.timeout, listener.client_hello.max_bytes), (Duration::from_millis(250), 4096));
+    assert_eq!((listener.clients.allow[0].to_string(), listener.max_connections), ("::/0".to_owned(), 7));
+    assert_eq!(listener.clients.deny[0].to_string(), "192.0.2.0/24");
+
+    let config = changed(
+        "        - { secretDir: /etc/tenants/acme }",
+        "        - { secretDir: /a }\n      minVersion: \"1.3\"\n      alpn: [h2, http/1.1]\n      \
+         clientValidation: { mode: Optional, ca: [/ca.crt] }\n    connectTimeout: 1s\n    idleTimeout: 1h30m\n    \
+         drainTimeout: 0s\n    startup: Always",
+    );
+    let terminate = terminate(&config, "acme");
+    assert_eq!((terminate.min_version, terminate.alpn.join(" ")), (TlsVersion::V1_3, "h2 http/1.1".to_owned()));
+    let ca = vec![PathBuf::from("/ca.crt")];
+    assert_eq!(terminate.client_validation, ClientValidation::Optional { ca });
+    let tenant = config.tenant("acme").unwrap();
+    assert_eq!((tenant.connect_timeout, tenant.idle_timeout), (Duration::from_secs(1), Duration::from_secs(5400)));
+    assert_eq!(tenant.drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn a_fallback_tenant_needs_no_hostnames() {
+    let text = BASE.replace("onUnmatched: Reject", "onUnmatched: pinniped").replace("[\"k8s.corp.example\"]", "[]");
+    assert!(Config::from_yaml(&text).unwrap().tenants[0].hostnames.is_empty());
+}
+
+#[test]
+fn anchors_aliases_and_merges_work_and_null_is_unset() {
+    let config = changed("user: 1000", "workers: null\nuser: ~");
+    assert_eq!((config.workers, config.user), (None, None));
+    let text = BASE
+        .replace("backends: [{ address: \"10.2.0.9:443\" }]", "backends: &b [{ address: \"10.2.0.9:443\" }]")
+        .replace("backends: [{ address: \"10.1.0.5:8443\" }]", "backends: *b");
+    assert_eq!(Config::from_yaml(&text).unwrap().tenants[1].backend.to_string(), "10.2.0.9:443");
+    let text = BASE
+        .replace("mode: Passthrough\n", "mode: Passthrough\n    <<: &times { idleTimeout: 1m }\n")
+        .replace("mode: Terminate\n", "mode: Terminate\n    <<: *times\n");
+    assert_eq!(Config::from_yaml(&text).unwrap().tenants[1].idle_timeout, Duration::from_secs(60));
+}
+
+#[test]
+fn a_thousand_tenants_share_one_template() {
+    let mut text =
+        BASE.replace("backends: [{ address: \"10.2.0.9:443\" }]", "backends: &b [{ address: \"10.2.0.9:443\" }]");
+    for number in 0..1000 {
+        text.push_str(&format!(
+            "  - name: t{number}\n    hostnames: [t{number}.example]\n    mode: Passthrough\n    backends: *b\n"
+        ));
+    }
+    assert_eq!(Config::from_yaml(&text).unwrap().tenants.len(), 1002);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_which() {
+    let error = Config::load("/nonexistent/sni.yaml").unwrap_err();
+    assert!(matches!(error, LoadError::Read { .. }));
+    assert_eq!(error.to_string(), "read /nonexistent/sni.yaml: No such file or directory (os error 2)");
+}
+
+fn terminate<'c>(config: &'c Config, name: &str) -> &'c Terminate {
+    match &config.tenant(name).unwrap().mode {
+        Mode::Terminate(terminate) => terminate,
+        Mode::Passthrough => panic!("{name} is not terminated"),
+    }
+}
