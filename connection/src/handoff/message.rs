@@ -1,5 +1,6 @@
 //! The bytes of a hand-off message: one byte of protocol version, then JSON.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -44,18 +45,18 @@ pub struct Handoff {
 /// What the router sends.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Request {
+pub(super) enum Request<'a> {
     /// Comes with one descriptor.
-    Connection(Handoff),
+    Connection(Cow<'a, Handoff>),
     /// Asks for a [`StatusReply`] with the same number.
     Status(u64),
 }
 
 /// What the terminator sends back.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct StatusReply {
+pub(super) struct StatusReply<'a> {
     pub(super) request: u64,
-    pub(super) status: TerminatorStatus,
+    pub(super) status: Cow<'a, TerminatorStatus>,
 }
 
 pub(super) fn encode(message: &impl Serialize, limit: usize) -> Result<Vec<u8>, HandoffError> {
@@ -119,14 +120,15 @@ pub(super) mod tests {
     #[test]
     fn a_hand_off_survives_the_way() {
         let handoff = sample("tls");
-        let bytes = encode(&Request::Connection(handoff.clone()), REQUEST_LIMIT).unwrap();
+        let bytes = encode(&Request::Connection(Cow::Borrowed(&handoff)), REQUEST_LIMIT).unwrap();
         let Request::Connection(back) = decode(&bytes).unwrap() else { panic!("not a connection") };
-        assert_eq!(back, handoff);
+        assert_eq!(*back, handoff);
     }
 
     #[test]
     fn what_is_too_long_is_not_sent() {
-        let error = encode(&Request::Connection(sample(&"x".repeat(REQUEST_LIMIT))), REQUEST_LIMIT).unwrap_err();
+        let error =
+            encode(&Request::Connection(Cow::Owned(sample(&"x".repeat(REQUEST_LIMIT)))), REQUEST_LIMIT).unwrap_err();
         assert!(matches!(error, HandoffError::TooLong { limit: REQUEST_LIMIT }), "{error:?}");
     }
 

@@ -18,3 +18,6 @@ pub use sender::HandoffSender;
 pub use status::{
     CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, TerminatorStatus,
 };
+
+#[cfg(test)]
+mod tests;

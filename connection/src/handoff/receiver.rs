@@ -1,5 +1,6 @@
 //! The terminator's side of one router's channel: takes connections out, sends counters back.
 
+use std::borrow::Cow;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
@@ -77,7 +78,7 @@ impl HandoffReceiver {
     /// Answers the last status request. An answer that the router does not take waits here; cancel-safe.
     pub async fn send_status(&self, status: &TerminatorStatus) -> Result<(), HandoffError> {
         let request = self.last_status_request.load(Ordering::Relaxed);
-        let reply = encode(&StatusReply { request, status: status.clone() }, STATUS_LIMIT)?;
+        let reply = encode(&StatusReply { request, status: Cow::Borrowed(status) }, STATUS_LIMIT)?;
         self.socket
             .async_io(Interest::WRITABLE, |socket| Ok(send(socket, &reply, SendFlags::NOSIGNAL)?))
             .await
@@ -133,7 +134,9 @@ impl HandoffReceiver {
             Request::Connection(handoff) => {
                 let count = descriptors.len();
                 match (descriptors.pop(), descriptors.is_empty()) {
-                    (Some(descriptor), true) => Ok(Received::Connection(Box::new(handoff), connection(descriptor)?)),
+                    (Some(descriptor), true) => {
+                        Ok(Received::Connection(Box::new(handoff.into_owned()), connection(descriptor)?))
+                    }
                     _ => Err(HandoffError::WrongDescriptors { count }),
                 }
             }

@@ -1,5 +1,6 @@
 //! The router's side of the channel: puts connections in, asks for counters, notices the terminator's end.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -59,7 +60,7 @@ impl HandoffSender {
     /// shutting it down. While the terminator's queue is full it waits: the caller limits the time. When it is
     /// dropped before its end, nothing was sent.
     pub async fn send(&self, handoff: &Handoff, connection: impl AsFd) -> Result<(), HandoffError> {
-        let payload = encode(&Request::Connection(handoff.clone()), REQUEST_LIMIT)?;
+        let payload = encode(&Request::Connection(Cow::Borrowed(handoff)), REQUEST_LIMIT)?;
         self.send_message(&payload, Some(connection.as_fd())).await
     }
 
@@ -78,7 +79,7 @@ impl HandoffSender {
             let reply: StatusReply = decode(buffer.get(..length).unwrap_or_default())?;
             // Otherwise it answers a request that was dropped before its answer came.
             if reply.request == request {
-                return Ok(reply.status);
+                return Ok(reply.status.into_owned());
             }
         }
     }

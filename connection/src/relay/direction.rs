@@ -261,3 +261,83 @@ enum Undelivered {
 /// Loads of up to 64 KiB that a direction moves before other connections have their turn: about a quarter of a
 /// millisecond.
 const TURN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::RelayPolicy;
+
+    /// Gives for ever and takes everything.
+    struct Endless {
+        reads: usize,
+    }
+
+    impl Side for Endless {
+        fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            self.reads += 1;
+            Poll::Ready(Ok(buffer.len()))
+        }
+        fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn tcp(&self) -> Option<&TcpStream> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_turn_ends_though_there_is_more() {
+        let context = RelayContext::new(RelayPolicy::Auto);
+        let mut direction = Direction::new(&context);
+        let (mut source, mut sink) = (Endless { reads: 0 }, Endless { reads: 0 });
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        let pumped = direction.pump(&mut task, &mut source, &mut sink, &context).unwrap();
+        assert_eq!((pumped, source.reads), (Pumped::Yielding, TURN));
+    }
+
+    #[test]
+    fn a_leftover_is_as_large_as_what_is_left_and_goes_when_it_is_sent() {
+        /// Takes this much and blocks.
+        struct Narrow(usize);
+        impl Side for Narrow {
+            fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+                Poll::Pending
+            }
+            fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+                let length = bytes.len().min(self.0);
+                self.0 -= length;
+                if length == 0 { Poll::Pending } else { Poll::Ready(Ok(length)) }
+            }
+            fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+            fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+            fn tcp(&self) -> Option<&TcpStream> {
+                None
+            }
+        }
+        let context = RelayContext::new(RelayPolicy::Copy);
+        let mut direction = Direction::new(&context);
+        let (mut source, mut sink) = (Endless { reads: 0 }, Narrow(60_000));
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(direction.pump(&mut task, &mut source, &mut sink, &context).unwrap(), Pumped::Waiting);
+        let size = crate::relay::context::BUFFER_BYTES;
+        assert!(
+            matches!(&direction.undelivered, Undelivered::Leftover { bytes, sent: 0 } if bytes.len() == size - 60_000)
+        );
+        assert_eq!((source.reads, direction.delivered()), (1, 60_000));
+        sink.0 = size - 60_000;
+        let mut silent = Narrow(0);
+        assert_eq!(direction.pump(&mut task, &mut silent, &mut sink, &context).unwrap(), Pumped::Waiting);
+        assert!(matches!(direction.undelivered, Undelivered::Nothing));
+        assert_eq!(direction.delivered(), size as u64);
+    }
+}
