@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::outcome::{Alert, Answer, ConnectionOutcome, HelloOutcome, Mode, Rejection};
+use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
 use super::peek::{Hello, PeekError};
+use super::rejection::{Alert, Answer, Rejection};
 use super::worker::Worker;
 use super::{passthrough, reject, terminate};
 use crate::routing::{Decision, Question, admits};

@@ -11,6 +11,7 @@ mod passthrough;
 pub mod peek;
 mod privileges;
 mod reject;
+mod rejection;
 mod socket_options;
 mod terminate;
 mod terminator_link;

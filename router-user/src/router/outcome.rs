@@ -1,11 +1,8 @@
-//! The closed sets of label values that counters, access log and documentation share: how a hello ended, how a
-//! connection ended, and which alert the client gets for it.
+//! The closed sets of label values that counters, access log and documentation share: how a hello ended and how a
+//! connection ended. Never decides what a client is told.
 
 use ::connection::DialError;
 use ::connection::relay::RelayOutcome;
-use client_hello::{Malformed, NameError, NotTls};
-
-use crate::routing::Refusal;
 
 /// How the peek step ended: label `outcome` of `sni_router_client_hello_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +51,18 @@ pub enum ConnectionOutcome {
     BackendRefused,
     /// The backend did not answer within `connectTimeout`.
     BackendTimedOut,
-    /// No route to the backend, or a local rule forbids it.
+    /// No route to the backend.
     BackendUnreachable,
-    /// The router had no port, descriptor or memory for the backend connection.
-    NoResources,
+    /// Every local port towards the backend is in use.
+    NoLocalPort,
+    /// The limit of open files is reached.
+    NoDescriptors,
+    /// The kernel has no memory for another socket.
+    NoMemory,
+    /// A local rule forbids the way to the backend.
+    BackendNotPermitted,
+    /// The backend could not be connected to for any other reason.
+    BackendFailed,
     /// The tenant's terminator was not there, or full, until the deadline.
     TerminatorUnavailable,
     /// No tenant claims the name.
@@ -93,40 +98,6 @@ pub enum Mode {
     Reject,
 }
 
-/// What a rejected client is told before the connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A fatal TLS alert.
-    Alert(Alert),
-    /// A plain HTTP 400, so that a person sees what is wrong.
-    PlainHttp400,
-    /// Nothing: the peer does not speak TLS, or is gone.
-    Silence,
-}
-
-/// The TLS alerts that the router sends (RFC 8446 section 6, RFC 6066 section 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Alert {
-    /// The tenant or the listener does not admit the client.
-    AccessDenied = 49,
-    /// A hello that cannot be decoded, is too long, or did not come in time.
-    DecodeError = 50,
-    /// The backend or the terminator cannot be reached.
-    InternalError = 80,
-    /// Nobody has this name.
-    UnrecognizedName = 112,
-}
-
-/// A connection that ends before it has a tenant's backend: how it is counted and what the client is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// How it is counted.
-    pub outcome: ConnectionOutcome,
-    /// What the client is told.
-    pub answer: Answer,
-}
-
 impl HelloOutcome {
     /// Every value, in the order of their discriminants.
     pub const ALL: [Self; 9] = [
@@ -159,7 +130,7 @@ impl HelloOutcome {
 
 impl ConnectionOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Ok,
         Self::ClientReset,
         Self::BackendReset,
@@ -170,7 +141,11 @@ impl ConnectionOutcome {
         Self::BackendRefused,
         Self::BackendTimedOut,
         Self::BackendUnreachable,
-        Self::NoResources,
+        Self::NoLocalPort,
+        Self::NoDescriptors,
+        Self::NoMemory,
+        Self::BackendNotPermitted,
+        Self::BackendFailed,
         Self::TerminatorUnavailable,
         Self::UnknownName,
         Self::NoServerName,
@@ -189,11 +164,12 @@ impl ConnectionOutcome {
         match error {
             DialError::Refused { .. } => Self::BackendRefused,
             DialError::TimedOut { .. } => Self::BackendTimedOut,
-            DialError::Unreachable { .. } | DialError::NotPermitted { .. } => Self::BackendUnreachable,
-            DialError::NoLocalPort { .. } | DialError::NoDescriptors { .. } | DialError::NoMemory { .. } => {
-                Self::NoResources
-            }
-            DialError::Failed { .. } => Self::BackendError,
+            DialError::Unreachable { .. } => Self::BackendUnreachable,
+            DialError::NoLocalPort { .. } => Self::NoLocalPort,
+            DialError::NoDescriptors { .. } => Self::NoDescriptors,
+            DialError::NoMemory { .. } => Self::NoMemory,
+            DialError::NotPermitted { .. } => Self::BackendNotPermitted,
+            DialError::Failed { .. } => Self::BackendFailed,
         }
     }
 
@@ -223,7 +199,11 @@ impl ConnectionOutcome {
             Self::BackendRefused => "backend_refused",
             Self::BackendTimedOut => "backend_timed_out",
             Self::BackendUnreachable => "backend_unreachable",
-            Self::NoResources => "no_resources",
+            Self::NoLocalPort => "no_local_port",
+            Self::NoDescriptors => "no_descriptors",
+            Self::NoMemory => "no_memory",
+            Self::BackendNotPermitted => "backend_not_permitted",
+            Self::BackendFailed => "backend_failed",
             Self::TerminatorUnavailable => "terminator_unavailable",
             Self::UnknownName => "unknown_name",
             Self::NoServerName => "no_server_name",
@@ -247,46 +227,6 @@ impl Mode {
             Self::Terminate => "terminate",
             Self::Reject => "reject",
         }
-    }
-}
-
-impl Rejection {
-    /// For a hello that is whole but asks for what nobody gives.
-    pub fn of_refusal(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::UnknownName => Self::alert(ConnectionOutcome::UnknownName, Alert::UnrecognizedName),
-            Refusal::NoServerName => Self::alert(ConnectionOutcome::NoServerName, Alert::UnrecognizedName),
-            Refusal::ClientDenied { .. } => Self::alert(ConnectionOutcome::ClientDenied, Alert::AccessDenied),
-        }
-    }
-
-    /// For a hello that cannot be decoded. A name that is text but no DNS host name is a name that nobody has.
-    pub fn of_malformed(malformed: &Malformed) -> Self {
-        match malformed {
-            Malformed::ServerName(NameError::NotAscii | NameError::IpLiteral | NameError::NotHostname) => {
-                Self::alert(ConnectionOutcome::InvalidName, Alert::UnrecognizedName)
-            }
-            Malformed::ServerName(_) => Self::alert(ConnectionOutcome::InvalidName, Alert::DecodeError),
-            _ => Self::alert(ConnectionOutcome::Malformed, Alert::DecodeError),
-        }
-    }
-
-    /// For a peer that does not speak TLS.
-    pub fn of_not_tls(kind: NotTls) -> Self {
-        match kind {
-            NotTls::Http => Self { outcome: ConnectionOutcome::PlainHttp, answer: Answer::PlainHttp400 },
-            _ => Self { outcome: ConnectionOutcome::NotTls, answer: Answer::Silence },
-        }
-    }
-
-    /// A rejection that a TLS client understands.
-    pub fn alert(outcome: ConnectionOutcome, alert: Alert) -> Self {
-        Self { outcome, answer: Answer::Alert(alert) }
-    }
-
-    /// A rejection of a peer that is gone.
-    pub fn silent(outcome: ConnectionOutcome) -> Self {
-        Self { outcome, answer: Answer::Silence }
     }
 }
 

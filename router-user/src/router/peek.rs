@@ -38,7 +38,7 @@ pub enum PeekError {
     #[error("malformed ClientHello: {0}")]
     Malformed(Malformed),
     /// The bytes are not TLS.
-    #[error("not TLS: {0:?}")]
+    #[error("not TLS: {}", .0.name())]
     NotTls(NotTls),
     /// The hello is longer than the listener's `maxBytes`.
     #[error("ClientHello longer than clientHello.maxBytes")]
@@ -95,7 +95,10 @@ impl Peeker {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The peek came after the readiness was sampled, so it saw all that was sent before the FIN.
                     if ready.is_read_closed() {
-                        return Err(PeekError::Closed);
+                        return Err(match stream.take_error() {
+                            Ok(Some(reset)) => PeekError::Socket(reset),
+                            Ok(None) | Err(_) => PeekError::Closed,
+                        });
                     }
                     if wanted > low_water_mark {
                         low_water_mark = wanted;
@@ -137,3 +140,90 @@ impl Peeker {
 
 /// Names that are kept for logs and hand-offs; browsers offer two or three. Each has up to 255 bytes.
 const MAX_ALPN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::Shutdown;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const HELLO: &[u8] = include_bytes!("../../../client-hello/tests/captures/openssl3.0.bin");
+
+    async fn pair() -> (std::net::TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nodelay(true).unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn every_byte_is_still_there_after_the_peek() {
+        let (mut client, mut stream) = pair().await;
+        client.write_all(HELLO).unwrap();
+        let hello = Peeker::new(65536, true).peek(&stream).await.unwrap();
+        assert_eq!(hello.bytes, HELLO.len());
+        assert!(hello.server_name.is_some() && hello.ja4.is_some());
+        let mut read = vec![0; HELLO.len()];
+        stream.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, HELLO);
+    }
+
+    #[tokio::test]
+    async fn a_hello_byte_by_byte_is_found_and_the_next_read_is_not_held_back() {
+        let (mut client, mut stream) = pair().await;
+        let sender = std::thread::spawn(move || {
+            HELLO.iter().for_each(|byte| client.write_all(&[*byte]).unwrap());
+            client
+        });
+        Peeker::new(65536, false).peek(&stream).await.unwrap();
+        let mut client = sender.join().unwrap();
+        let mut read = vec![0; HELLO.len()];
+        stream.read_exact(&mut read).await.unwrap();
+        // One byte must wake the reader: the low-water mark of the peek is gone.
+        client.write_all(b"!").unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'!');
+    }
+
+    #[tokio::test]
+    async fn a_fin_behind_half_a_hello_ends_the_wait() {
+        let (mut client, stream) = pair().await;
+        client.write_all(&HELLO[..100]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(matches!(Peeker::new(65536, false).peek(&stream).await, Err(PeekError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_fin_during_the_wait_ends_it() {
+        let (mut client, stream) = pair().await;
+        client.write_all(&HELLO[..100]).unwrap();
+        let peeker = Peeker::new(65536, false);
+        let mut peek = Box::pin(peeker.peek(&stream));
+        // The first poll sees half a hello and goes to sleep.
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, &mut peek).await.is_err());
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(matches!(peek.await, Err(PeekError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_reset_during_the_wait_ends_it() {
+        let (mut client, stream) = pair().await;
+        client.write_all(&HELLO[..100]).unwrap();
+        socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        let peeker = Peeker::new(65536, false);
+        let mut peek = Box::pin(peeker.peek(&stream));
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, &mut peek).await.is_err());
+        drop(client);
+        assert!(matches!(peek.await, Err(PeekError::Socket(_))));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_fill_the_buffer_without_a_hello_are_too_large() {
+        let (mut client, stream) = pair().await;
+        client.write_all(&HELLO[..100]).unwrap();
+        assert!(matches!(Peeker::new(100, false).peek(&stream).await, Err(PeekError::TooLarge)));
+    }
+}

@@ -33,10 +33,6 @@ pub(super) fn drop_privileges(identity: Identity) -> Result<(), DropError> {
         );
         return Ok(());
     }
-    if identity.uid.is_root() {
-        info!("user is root: the router keeps uid 0");
-        return Ok(());
-    }
     setgroups(&[]).map_err(failed("setgroups"))?;
     setresgid(identity.gid, identity.gid, identity.gid).map_err(failed("setresgid"))?;
     setresuid(identity.uid, identity.uid, identity.uid).map_err(failed("setresuid"))?;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::outcome::{Alert, Answer};
+use super::rejection::{Alert, Answer};
 use super::socket_options::set_receive_low_water_mark;
 
 /// Sends the answer and closes. Takes [`LINGER`] at most.
