@@ -1,7 +1,8 @@
 //! A certificate authority for tests and the demo: server and client certificates, as PEM files or as secret folders.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -170,7 +171,17 @@ fn named(common_name: &str) -> CertificateParams {
     params
 }
 
+/// Replaces an older file: nobody may write to a key, not even its owner.
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("mode of {}", path.display()))
+    let written = || -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(text.as_bytes())?;
+        // The umask may have taken what others need to read a certificate.
+        file.set_permissions(fs::Permissions::from_mode(mode))
+    };
+    written().with_context(|| format!("write {}", path.display()))
 }

@@ -138,7 +138,7 @@ fn build_go_client() -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let client = folder.join("go-client");
     let built = Command::new("go")
-        .args(["build", "-o"])
+        .args(["build", "-buildvcs=false", "-o"])
         .arg(&client)
         .arg(".")
         .current_dir(workspace_folder().join("tests/clients/go"))

@@ -1,10 +1,11 @@
 //! `cargo xtask fuzz`: the ClientHello parser against hostile bytes.
 
+use std::fs;
 use std::process::Stdio;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::cargo::{cargo, succeed};
+use crate::cargo::{cargo, succeed, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -19,6 +20,8 @@ pub(crate) fn fuzz(arguments: &Arguments) -> Result<()> {
         eprintln!("installing cargo-fuzz");
         succeed(cargo().args(["install", "--locked", "cargo-fuzz"]))?;
     }
+    let corpus = workspace().join(CORPUS);
+    fs::create_dir_all(&corpus).with_context(|| format!("make {}", corpus.display()))?;
     // cargo-fuzz passes -Z flags to rustc; RUSTC_BOOTSTRAP lets the pinned stable compiler take them.
     let mut fuzz = cargo();
     fuzz.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", TARGET, CORPUS, SEEDS, "--"]);
