@@ -2,6 +2,7 @@
 //! written with other workers.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -75,8 +76,9 @@ pub(super) fn spawn(index: usize, shared: Arc<Shared>, drain: DrainSignal, door:
 
 async fn run(worker: Rc<Worker>, door: Door) {
     let mut links = JoinSet::new();
+    let mut door_closed = pin!(last_call(&worker.drain));
     loop {
-        // Each branch is cancel-safe: a turn, a look at a set and a look at a value.
+        // Each branch is cancel-safe: a turn, a look at a set and one timer for all rounds.
         tokio::select! {
             accepted = door.next_router() => match accepted {
                 Ok(router) => {
@@ -88,7 +90,7 @@ async fn run(worker: Rc<Worker>, door: Door) {
                 }
             },
             Some(ended) = links.join_next() => report_panic(ended.err()),
-            () = worker.drain.draining() => break,
+            () = &mut door_closed => break,
         }
     }
     // The socket's file goes away with the last worker's copy.
@@ -98,11 +100,21 @@ async fn run(worker: Rc<Worker>, door: Door) {
     }
 }
 
+/// A router that has connected may have handed connections over before it was accepted. Those are served too, so the door
+/// stays open a little longer than the drain's begin.
+async fn last_call(drain: &DrainSignal) {
+    drain.draining().await;
+    tokio::time::sleep(LAST_CALL).await;
+}
+
 fn report_panic(failure: Option<tokio::task::JoinError>) {
     if let Some(error) = failure.filter(tokio::task::JoinError::is_panic) {
         error!(%error, "a task of a router's channel panicked");
     }
 }
+
+/// Many times what a worker takes to accept one router.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// An error of accept(2) that is neither the peer's nor a lack of resources will not go away at once.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

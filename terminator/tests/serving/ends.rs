@@ -61,7 +61,11 @@ async fn a_backend_that_resets_resets_the_client() {
     let backend = Backend::new().await;
     let (_terminator, router) = setup(backend.address()).start().await;
     let mut stream = Client::default().connect(hand_over(&router, NAME).await, NAME).await.unwrap();
-    connection::reset(backend.accept().await);
+    let mut connection = backend.accept().await;
+    // A reset before the terminator has seen its connection is a refused dial; a byte proves that it has.
+    stream.write_all(b"?").await.unwrap();
+    soon("the byte arrives", connection.read_exact(&mut [0; 1])).await.unwrap();
+    connection::reset(connection);
     let error = soon("the client sees the end", stream.read(&mut [0; 1])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     status_shows(&router, "it is counted", |status| ended(status, "backend_reset") == 1).await;

@@ -266,9 +266,17 @@ pub(crate) async fn front(router: HandoffSender, server_name: &'static str) -> S
     address
 }
 
-/// Waits until a counter of the status has this value; `of` picks it out.
+/// Waits until the status is as it should be.
 pub(crate) async fn status_shows(router: &HandoffSender, what: &str, of: impl Fn(&TerminatorStatus) -> bool) {
-    eventually(what, async || of(&router.status().await.unwrap()).then_some(())).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = soon("the status comes", router.status()).await.unwrap();
+        if of(&status) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "did not happen: {what}; {status:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Failed handshakes of this reason.
