@@ -1,6 +1,6 @@
 //! Who the router becomes once it needs root no longer.
 
-use config::{Config, DEFAULT_ROUTER_UID, Tenant, User};
+use config::{Config, DEFAULT_ROUTER_UID, Mode, Tenant, User};
 use nix::unistd::{Gid, Uid};
 
 /// A uid and its gid.
@@ -45,7 +45,10 @@ pub fn router_identity(config: &Config) -> Result<Identity, IdentityError> {
             Ok(None) | Err(_) => return Err(IdentityError::Unknown(name.clone())),
         },
     };
-    let shares = |tenant: &&Tenant| config.tenant_uid(&tenant.name) == Some(identity.uid.as_raw());
+    let shares = |tenant: &&Tenant| match &tenant.mode {
+        Mode::Passthrough => false,
+        Mode::Terminate(terminate) => terminate.identity.uid == identity.uid.as_raw(),
+    };
     match config.tenants.iter().find(shares) {
         Some(tenant) => Err(IdentityError::Shared { tenant: tenant.name.clone(), uid: identity.uid.as_raw() }),
         None => Ok(identity),

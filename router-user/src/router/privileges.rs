@@ -1,6 +1,7 @@
 //! The router's drop to its own uid: once, after its sockets exist and before a byte of a client is read.
 
 use nix::unistd::{Uid, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tracing::info;
 
 use crate::identity::Identity;
@@ -27,6 +28,10 @@ pub(super) fn drop_privileges(identity: Identity) -> Result<(), DropError> {
     let failed = |call| move |source| DropError::Call { call, source };
     nix::sys::prctl::set_no_new_privs().map_err(failed("PR_SET_NO_NEW_PRIVS"))?;
     if !Uid::effective().is_root() {
+        // Such as CAP_NET_BIND_SERVICE, from the file or from systemd: its work is done.
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        set_capabilities(None, none).map_err(|error| failed("capset")(nix::Error::from_raw(error.raw_os_error())))?;
         info!(
             uid = identity.uid.as_raw(),
             "not started as root: the router keeps its uid, no tenant gets one of its own"

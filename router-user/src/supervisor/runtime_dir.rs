@@ -34,13 +34,13 @@ impl RuntimeDir {
         let lock = lock(path)?;
         make_folder(&path.join("terminators"), 0o755)?;
         for tenant in &config.tenants {
-            if let Mode::Terminate(_) = tenant.mode
+            if let Mode::Terminate(terminate) = &tenant.mode
                 && let Some(folder) = config.handoff_socket(&tenant.name).parent()
             {
                 make_folder(folder, 0o700)?;
-                if let (true, Some(owner)) = (Uid::effective().is_root(), config.tenant_uid(&tenant.name)) {
+                if Uid::effective().is_root() {
                     // The terminator makes its socket there; of all others only the router's group may pass.
-                    give_away(folder, Uid::from_raw(owner), router.gid, 0o710)?;
+                    give_away(folder, Uid::from_raw(terminate.identity.uid), router.gid, 0o710)?;
                 }
             }
         }
