@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     /// Further fields of the listener, beginning with a comma.
     pub(crate) listener: &'static str,
     pub(crate) supervised: bool,
+    /// A file in the folder for the access log.
+    pub(crate) access_log: Option<&'static str>,
     /// Filled by [`Setup::certificate`].
     pub(crate) secrets: Vec<PathBuf>,
 }
@@ -52,6 +54,7 @@ impl Setup {
             tls: String::new(),
             listener: "",
             supervised: false,
+            access_log: None,
             secrets: Vec::new(),
         }
     }
@@ -75,6 +78,9 @@ impl Setup {
 
     pub(crate) fn yaml(&self) -> String {
         let mut yaml = String::new();
+        if let Some(file) = self.access_log {
+            writeln!(yaml, "accessLog: {{path: '{}'}}", self.folder.path().join(file).display()).unwrap();
+        }
         let secrets: Vec<_> =
             self.secrets.iter().map(|folder| format!("{{secretDir: '{}'}}", folder.display())).collect();
         let (backend, tls) = (self.backend, &self.tls);
@@ -116,7 +122,7 @@ impl Setup {
         let mut child = command.env("SNI_ROUTER_LOG", "debug").stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
         let lifeline = child.stdin.take();
-        Terminator { child, log, socket, lifeline, _folder: self.folder }
+        Terminator { child, log, socket, lifeline, folder: self.folder }
     }
 
     /// Starts the binary and connects to it.
@@ -134,7 +140,7 @@ pub(crate) struct Terminator {
     pub(crate) socket: PathBuf,
     /// The supervisor's end of the lifeline.
     pub(crate) lifeline: Option<ChildStdin>,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Terminator {
