@@ -1,5 +1,5 @@
-//! What each captured hello says. The fingerprints were computed by an independent program; those of the browsers
-//! are the ones that public services show for them.
+//! What each captured hello says. The fingerprints were computed by an independent program; those of cffi-chrome124,
+//! cffi-chrome146 and cffi-edge101 are also published for these browsers.
 
 use client_hello::{ClientHelloParser, Parse, ProtocolVersion};
 
