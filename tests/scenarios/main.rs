@@ -2,15 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access_log;
 mod admin_endpoint;
 mod backend_unavailable;
 mod bulk_transfer;
 mod certificates;
 mod client_validation;
+mod command_line;
 mod crate_edges;
+mod demo;
 mod descriptor_leaks;
 mod drain;
 mod fakes_alone;
+mod half_close;
 mod key_files;
 mod listeners_and_names;
 mod passthrough_mutual_tls;
@@ -20,6 +24,7 @@ mod real_clients;
 mod rejects;
 mod resets;
 mod router_crash;
+mod supervisor_crash;
 mod terminator_crash;
 mod trickling_clients;
 mod two_tenants;

@@ -82,6 +82,38 @@ fn connections_for_one_that_cannot_come_back_get_an_alert_in_bounded_time() {
     ping(&mut globex);
 }
 
+#[test]
+fn one_that_hangs_keeps_nobody_else_waiting() {
+    let tenants = ThreeTenants::start();
+    let router = RouterProcess::start(tenants.setup()).unwrap();
+    let client = TlsClient::trusting(&tenants.authority).unwrap();
+    let acme_pid = router.terminator_pid("acme").unwrap();
+    send_signal(acme_pid, Signal::SIGSTOP).unwrap();
+    let hello = Hello::named(TERMINATE).records();
+    let waiting: Vec<RawClient> = (0..500)
+        .map(|_| {
+            let client = RawClient::connect(router.address()).unwrap();
+            client.send(&hello).unwrap();
+            client
+        })
+        .collect();
+    for _ in 0..20 {
+        let start = Instant::now();
+        ping(&mut client.connect(router.address(), GLOBEX).unwrap());
+        let pinniped = RawClient::connect(router.address()).unwrap();
+        let hello = Hello::named(PASSTHROUGH).records();
+        pinniped.send(&hello).unwrap();
+        assert_eq!(pinniped.read(hello.len()).unwrap(), hello);
+        assert_eq!(router.admin_get("/metrics").unwrap().status, 200);
+        assert!(start.elapsed() < ANSWER_LIMIT, "{:?}", start.elapsed());
+    }
+    drop(waiting);
+    send_signal(acme_pid, Signal::SIGCONT).unwrap();
+    let mut served = eventually(PATIENCE, "acme is served again", || client.connect(router.address(), TERMINATE).ok());
+    ping(served.as_mut().unwrap());
+    assert_eq!(router.terminator_pid("acme").unwrap(), acme_pid);
+}
+
 fn ping(stream: &mut (impl Read + Write)) {
     stream.write_all(b"ping").unwrap();
     stream.flush().unwrap();

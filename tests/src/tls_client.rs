@@ -1,5 +1,6 @@
 //! A rustls client inside the test: it can send its first flight in every way and tell what was negotiated.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -100,9 +101,14 @@ impl TlsClient {
         Ok(StreamOwned::new(connection, socket))
     }
 
-    /// One request on a connection of its own.
+    /// One request on a connection of its own, which is ended in order.
     pub fn get(&self, address: SocketAddr, server_name: &str, path: &str) -> Result<Response> {
-        get(&mut self.connect(address, server_name)?, server_name, path)
+        let mut stream = self.connect(address, server_name)?;
+        let response = get(&mut stream, server_name, path)?;
+        stream.conn.send_close_notify();
+        // The other side may have closed already, and then nobody misses it.
+        let _ = stream.flush();
+        Ok(response)
     }
 
     /// The first flight alone.

@@ -47,4 +47,6 @@ fn summary(times: &[(&&str, Duration)], last: &str) {
         let outcome = if number + 1 == count { last } else { "passed" };
         println!("{name:<10} {outcome}  {:>5} s", time.as_secs());
     }
+    let failed = usize::from(last != "passed");
+    println!("steps: {} passed, {failed} failed", count - failed);
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -18,20 +18,23 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Prefers target/demo; a note says why when it is another.
-    pub(super) fn choose() -> Result<Self> {
+    /// Takes the wanted one or target/demo; a note says why when it is another.
+    pub(super) fn choose(wanted: Option<&Path>) -> Result<Self> {
         let mut notes = Vec::new();
         let mut temporary = Vec::new();
-        let mut files = target_folder()?.join("demo");
+        let mut files = match wanted {
+            Some(folder) => path::absolute(folder).with_context(|| format!("folder {}", folder.display()))?,
+            None => target_folder()?.join("demo"),
+        };
         fs::create_dir_all(&files).with_context(|| format!("make {}", files.display()))?;
         let closed = files.ancestors().find(|ancestor| !traversable_by_others(ancestor));
         if let (true, Some(closed)) = (nix::unistd::geteuid().is_root(), closed) {
-            notes.push(format!("files are not in target/demo: other uids may not enter {}", closed.display()));
+            notes.push(format!("files are not in {}: other uids may not enter {}", files.display(), closed.display()));
             files = temporary_folder(&mut temporary)?;
         }
         let mut runtime = files.join("run");
         if runtime.as_os_str().len() + LONGEST_SOCKET_NAME.len() > MAX_SOCKET_PATH {
-            notes.push(format!("sockets are not in target/demo: a path has at most {MAX_SOCKET_PATH} bytes"));
+            notes.push(format!("sockets are not in {}: a path has at most {MAX_SOCKET_PATH} bytes", files.display()));
             runtime = temporary_folder(&mut temporary)?;
         }
         Ok(Self { files, runtime, notes, _temporary: temporary })

@@ -8,6 +8,7 @@ mod self_check;
 mod stop_signal;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -27,6 +28,9 @@ pub struct Options {
     /// Where it answers about itself
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
+    /// Where its files go [default: target/demo]
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
 }
 
 /// Runs until Ctrl-C, SIGTERM, or the router's end.
@@ -35,7 +39,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut stop = StopSignal::block()?;
     must_be_free(options.listen, "--listen")?;
     must_be_free(options.admin, "--admin")?;
-    let folder = Folder::choose()?;
+    let folder = Folder::choose(options.folder.as_deref())?;
     let certificates = files::Certificates::generate()?;
     let pinniped = IdentityBackend::start("pinniped", &certificates.pinniped, &certificates.authority)?;
     let acme = PlainHttp::start("acme")?;
