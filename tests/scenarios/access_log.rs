@@ -39,7 +39,7 @@ fn each_connection_of_each_mode_has_one_line() {
     let terminate = of("terminate");
     assert_eq!((&terminate["tenant"], &terminate["outcome"]), (&"acme".into(), &"ok".into()));
     assert_eq!(terminate["server_name"], TERMINATE);
-    assert_eq!(terminate["tls_version"], "TLSv1.3");
+    assert_eq!(terminate["tls_version"], "1.3");
     assert_eq!(terminate["alpn"], Value::from(vec!["http/1.1"]));
     let reject = of("reject");
     assert_eq!((reject.get("tenant"), &reject["outcome"]), (None, &"unknown_name".into()));

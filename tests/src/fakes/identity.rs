@@ -1,7 +1,7 @@
 //! A backend that terminates mutual TLS itself: it demands a client certificate and answers with the identity in it.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -51,7 +51,10 @@ fn answer(stream: TcpStream, name: &str, config: Arc<ServerConfig>) -> io::Resul
     let seen = identity_seen(&tls.conn, name);
     respond(&mut tls, &seen)?;
     tls.conn.send_close_notify();
-    tls.conn.complete_io(&mut tls.sock).map(|_| ())
+    tls.flush()?;
+    tls.sock.shutdown(Shutdown::Write)?;
+    // A close before the client's own close_notify would answer that with a RST.
+    io::copy(&mut tls.sock, &mut io::sink()).map(|_| ())
 }
 
 fn identity_seen(connection: &ServerConnection, name: &str) -> Value {
