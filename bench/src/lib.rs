@@ -1,1 +1,44 @@
-//! Placeholder.
+//! The side-by-side run: sni-router, its peers and no router at all take turns under the same load on the same
+//! machine. It prints what it measured and judges nothing.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod backend;
+mod cell;
+mod contest;
+mod load;
+mod network;
+mod options;
+mod report;
+mod statistics;
+mod subject;
+mod target;
+
+use anyhow::{Result, bail};
+use tests::scratch::Scratch;
+
+use crate::backend::Backends;
+use crate::contest::Contest;
+use crate::network::Network;
+pub use crate::options::Options;
+use crate::report::Report;
+use crate::subject::Subjects;
+use crate::target::Clients;
+
+/// Sets everything up, measures round by round, prints tables and writes them as JSON.
+pub fn side_by_side(options: &Options) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let network = Network::new()?;
+    let clients = Clients::new()?;
+    let backends = Backends::start(&network.backend, &clients)?;
+    let subjects = Subjects::start(&scratch, &network, &backends, &clients)?;
+    let contest = Contest::new(&subjects, options);
+    if contest.is_empty() {
+        bail!("no cell holds {:?}; the cells are:\n{}", options.only, Contest::all(&subjects).names());
+    }
+    let report = Report::begin(options, &network, &subjects);
+    report.announce(&contest);
+    let results = contest.run(&network.client, &backends, &clients, options)?;
+    report.print(&results);
+    report.write_json(&results)
+}

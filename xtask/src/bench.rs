@@ -1,16 +1,28 @@
-//! `cargo xtask bench`: the micro benches.
+//! `cargo xtask bench`: sni-router beside its peers, or the micro benches.
+
+use std::process::Command;
 
 use anyhow::Result;
 
-use crate::cargo::{cargo, succeed};
+use crate::cargo::{cargo, released, succeed};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// For criterion, such as a bench's name
+    /// Only what reading a hello and finding its tenant cost, without routers
+    #[arg(long)]
+    micro: bool,
+    /// For the program that measures: see `cargo xtask bench -- --help`; with --micro for criterion, such as a bench's
+    /// name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    criterion: Vec<String>,
+    rest: Vec<String>,
 }
 
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
-    succeed(cargo().args(["bench", "--package", "bench", "--"]).args(&arguments.criterion))
+    if arguments.micro {
+        return succeed(cargo().args(["bench", "--package", "bench", "--benches", "--"]).args(&arguments.rest));
+    }
+    let packages = ["router-user", "terminator", "bench"].map(|package| ["--package", package]);
+    let programs = ["sni-router", "sni-terminator", "side-by-side"].map(|program| ["--bin", program]);
+    succeed(cargo().args(["build", "--release"]).args(packages.concat()).args(programs.concat()))?;
+    succeed(Command::new(released("side-by-side")?).args(&arguments.rest))
 }

@@ -1,0 +1,111 @@
+//! The words of a run: which mode, which measure, which service of the backend; what one measurement gave.
+
+use std::time::Duration;
+
+/// What the router does with the TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It stays end to end.
+    Passthrough,
+    /// It ends in the router.
+    Terminate,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 2] = [Self::Passthrough, Self::Terminate];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Passthrough => "passthrough",
+            Self::Terminate => "terminate",
+        }
+    }
+}
+
+/// What a backend does with a connection once it has read the client's first bytes. Each has a name of its own, so
+/// that routers have something to route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Sends a few bytes and closes.
+    Answer,
+    /// Sends until the client closes.
+    Download,
+    /// Sends back what it gets.
+    Echo,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 3] = [Self::Answer, Self::Download, Self::Echo];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Download => "download",
+            Self::Echo => "echo",
+        }
+    }
+
+    /// The server name that leads to it.
+    pub(crate) fn host(self, mode: Mode) -> String {
+        format!("{}.{}.test", self.name(), mode.name())
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// New connections, many at a time, each with one short answer.
+    Connections,
+    /// One connection's download.
+    Bulk,
+    /// Small messages to and fro on one established connection.
+    PingPong,
+    /// From connect(2) to the first byte of the answer, one connection at a time.
+    FirstByte,
+}
+
+impl Measure {
+    pub(crate) const ALL: [Self; 4] = [Self::Connections, Self::Bulk, Self::PingPong, Self::FirstByte];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Bulk => "bulk",
+            Self::PingPong => "ping-pong",
+            Self::FirstByte => "first-byte",
+        }
+    }
+
+    pub(crate) fn service(self) -> Service {
+        match self {
+            Self::Connections | Self::FirstByte => Service::Answer,
+            Self::Bulk => Service::Download,
+            Self::PingPong => Service::Echo,
+        }
+    }
+
+    /// Whether time is what counts, not how much gets through.
+    pub(crate) fn is_latency(self) -> bool {
+        matches!(self, Self::PingPong | Self::FirstByte)
+    }
+}
+
+/// What one measurement of one cell gave.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    /// Connections, messages or gigabytes (10^9 bytes) per second.
+    pub(crate) per_second: f64,
+    /// Median and 99th percentile, where latency is what counts.
+    pub(crate) latency: Option<Latency>,
+    /// Processor time of the router's processes per connection, message or gigabyte.
+    pub(crate) router_cpu: Option<Duration>,
+    /// Connections that failed.
+    pub(crate) errors: u64,
+}
+
+/// Two percentiles of one measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Latency {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}

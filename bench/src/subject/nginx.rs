@@ -1,0 +1,74 @@
+//! nginx's stream module, routing by ssl_preread, and terminating TLS.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::install::find;
+use super::process::Process;
+use super::{Entrant, Router, Site, Subject};
+use crate::cell::Mode;
+
+/// The Debian packages that are missing.
+pub(super) fn missing() -> &'static [&'static str] {
+    match find("nginx") {
+        Err(_) => &["nginx", "libnginx-mod-stream"],
+        Ok(program) if !has_stream(&program) => &["libnginx-mod-stream"],
+        Ok(_) => &[],
+    }
+}
+
+fn has_stream(program: &Path) -> bool {
+    let said = Command::new(program).arg("-V").output();
+    let built_in = |said: Output| {
+        let options = String::from_utf8_lossy(&said.stderr).into_owned();
+        options.contains("--with-stream ") && !options.contains("--with-stream=dynamic")
+    };
+    Path::new(STREAM_MODULE).exists() || said.is_ok_and(built_in)
+}
+
+pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
+    let program = find("nginx")?;
+    let said = Command::new(&program).arg("-v").output().context("nginx -v")?;
+    let version = String::from_utf8_lossy(&said.stderr).trim().replace("nginx version: ", "");
+
+    let files = site.clients.certificate.write_files(site.scratch.path(), "nginx")?;
+    let (passthrough, terminate) = (site.place.free_address()?, site.place.free_address()?);
+    let mut text = String::new();
+    if Path::new(STREAM_MODULE).exists() {
+        writeln!(text, "load_module {STREAM_MODULE};")?;
+    }
+    let pid = site.scratch.join("nginx.pid");
+    writeln!(text, "daemon off; worker_processes 2; pid {}; error_log stderr crit;", pid.display())?;
+    writeln!(text, "events {{ worker_connections 400; }}\nstream {{")?;
+    for (mode, name) in [(Mode::Passthrough, "ssl_preread_server_name"), (Mode::Terminate, "ssl_server_name")] {
+        writeln!(text, "  map ${name} ${} {{", mode.name())?;
+        for (service, backend) in site.backends.routed(mode) {
+            writeln!(text, "    {} {backend};", service.host(mode))?;
+        }
+        writeln!(text, "  }}")?;
+    }
+    writeln!(text, "  server {{ listen {passthrough} reuseport; ssl_preread on; proxy_pass $passthrough; }}")?;
+    writeln!(text, "  server {{ listen {terminate} reuseport ssl; {TLS} proxy_pass $terminate;")?;
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    writeln!(text, "    ssl_certificate {certificate}; ssl_certificate_key {key};\n  }}\n}}")?;
+
+    let mut command = Command::new(program);
+    command.args(["-e", "stderr", "-p"]).arg(site.scratch.path());
+    command.arg("-c").arg(site.scratch.write("nginx.conf", &text)?);
+    let process = Arc::new(Process::start(site, "nginx", command)?);
+    let router = |address| Router { address, process: Arc::clone(&process) };
+    let subjects = vec![
+        Subject::routed(Mode::Passthrough, "nginx", router(passthrough)),
+        Subject::routed(Mode::Terminate, "nginx", router(terminate)),
+    ];
+    Ok(Entrant { version, subjects })
+}
+
+/// Debian's libnginx-mod-stream; elsewhere the module may be built in.
+const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+const TLS: &str = "ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache off;";
