@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::load;
-use crate::cli::Failure;
+use crate::failure::Failure;
 use crate::routing::{Decision, Question, Refusal, Routing};
 
 /// Prints where `name` would go from a client that nobody denies.

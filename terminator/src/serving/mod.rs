@@ -1,7 +1,6 @@
 //! Serves one tenant: takes connections from the router's processes, and stops in an orderly way.
 //! Reads no file and no configuration text; what it needs is in [`Tenant`].
 
-mod farewell;
 mod handshake;
 mod path;
 mod record;

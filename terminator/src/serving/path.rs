@@ -4,13 +4,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use connection::clock::instant_of;
-use connection::dial;
 use connection::handoff::Handoff;
 use connection::relay::{ClientSocket, relay_stream};
+use connection::{close_will_reset, dial};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::farewell::close_will_reset;
 use super::handshake::{Routed, shake_hands};
 use super::record::Record;
 use super::worker::Worker;
