@@ -228,15 +228,28 @@ pub enum ClientValidation {
     /// None is asked for.
     None,
     /// One is asked for; one that is shown must be valid.
-    Optional {
-        /// PEM bundles of the CAs; at least one.
-        ca: Vec<PathBuf>,
-    },
+    Optional(ClientTrust),
     /// No connection without a valid one.
-    Required {
-        /// PEM bundles of the CAs; at least one.
-        ca: Vec<PathBuf>,
-    },
+    Required(ClientTrust),
+}
+
+impl ClientValidation {
+    /// What is trusted, where clients are asked for a certificate.
+    pub fn trust(&self) -> Option<&ClientTrust> {
+        match self {
+            Self::None => None,
+            Self::Optional(trust) | Self::Required(trust) => Some(trust),
+        }
+    }
+}
+
+/// Which client certificates are valid.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTrust {
+    /// PEM bundles of the CAs; at least one.
+    pub ca: Vec<PathBuf>,
+    /// PEM files of revocation lists; where there is one, each CA of a chain needs one.
+    pub crl: Vec<PathBuf>,
 }
 
 /// The identity that a terminator runs under; no other tenant has its uid, nor has the router.

@@ -2,6 +2,7 @@
 //! drop, and only then keys and clients.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
 use connection::AccessLog;
@@ -12,9 +13,11 @@ use tracing::{info, warn};
 
 use crate::confinement::{Confinement, confine, forbid_new_privileges};
 use crate::identity::{Identity, Start};
+use crate::live_tls::LiveTls;
+use crate::reload::{self, Keeper, Sources};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
-use crate::tls_config::{TenantTls, TlsConfigError};
+use crate::tls_config::TlsConfigError;
 
 /// What `serve` is asked to do.
 #[derive(Clone, Debug)]
@@ -58,15 +61,15 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     report(confinement);
 
     // As the tenant. From here on there are keys in memory.
-    let tls = TenantTls::load(terminate).map_err(|error| match error {
+    let tenant = &config.tenants[index];
+    let unusable = |error| match error {
         TlsConfigError::Certificate(error) => input(error),
         TlsConfigError::Provider(error) => system(error),
-    })?;
-    for served in &tls.certificates {
-        let (serial, names) = (&served.leaf.serial, served.leaf.dns_names.join(" "));
-        info!(certificate = served.name, serial, names, not_after = served.leaf.not_after, "certificate loaded");
-    }
-    let tenant = &config.tenants[index];
+    };
+    let (sources, events) = Sources::load(terminate, &tenant.hostnames).map_err(unusable)?;
+    events.iter().for_each(reload::report);
+    let tls = Arc::new(LiveTls::new(sources.tls().map_err(unusable)?));
+    let keeper = Keeper::new(sources, Arc::clone(&tls));
     let tenant = Tenant {
         name: tenant.name.clone(),
         names: TenantNames::new(&config, index),
@@ -81,7 +84,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     let workers = config.workers.unwrap_or_else(cores);
     // The whole configuration, with all tenants' names, is not needed any more.
     drop(config);
-    serve(tenant, &request.socket, workers, request.supervised).map_err(system)
+    serve(tenant, keeper, &request.socket, workers, request.supervised).map_err(system)
 }
 
 fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), StartError> {

@@ -23,6 +23,7 @@ mod privileges;
 mod real_clients;
 mod rejects;
 mod resets;
+mod rotation;
 mod router_crash;
 mod supervisor_crash;
 mod terminator_crash;

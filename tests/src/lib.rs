@@ -20,6 +20,7 @@ pub mod raw_client;
 pub mod real_client;
 pub mod router_process;
 pub mod scratch;
+pub mod secret_mount;
 pub mod setup;
 pub mod stream_of_bytes;
 pub mod tls_client;

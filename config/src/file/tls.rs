@@ -92,7 +92,7 @@ pub(crate) struct ClientValidationFile {
     /// PEM files of the CAs that client certificates must come from.
     #[serde(default)]
     pub(crate) ca: Field<Vec<Field<Text<FilePath>>>>,
-    /// PEM files of revocation lists. Not available yet.
+    /// PEM files of revocation lists. Where there is one, every CA of a client's chain needs one that is not outdated.
     #[serde(default)]
     pub(crate) crl: Field<Vec<Field<Text<FilePath>>>>,
     /// Which certificates of these CAs are let in; none listed: every one. Not available yet.

@@ -34,7 +34,6 @@ impl Context<'_> {
 
     /// Refuses the fields of client validation that are not available yet.
     pub(super) fn not_yet_in_client_validation(&self, file: &ClientValidationFile) {
-        self.not_yet("crl", &file.crl);
         self.not_yet("allow", &file.allow);
     }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    AccessLogPath, CertificateSource, ClientValidation, Config, DataPath, Fallback, LoadError, Mode, Terminate,
-    TlsVersion, User,
+    AccessLogPath, CertificateSource, ClientTrust, ClientValidation, Config, DataPath, Fallback, LoadError, Mode,
+    Terminate, TlsVersion, User,
 };
 
 use crate::texts::{BASE, changed, spoiled};
@@ -16,7 +16,6 @@ fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
     let expected = "\
 tests/files/design.yaml:12:5: listeners[0].steer: not available yet
 tests/files/design.yaml:16:5: listeners[0].proxyProtocol: not available yet
-tests/files/design.yaml:37:9: tenants[1].tls.clientValidation.crl: not available yet
 tests/files/design.yaml:38:9: tenants[1].tls.clientValidation.allow: not available yet
 tests/files/design.yaml:45:5: tenants[1].balance: not available yet
 tests/files/design.yaml:46:5: tenants[1].healthCheck: not available yet
@@ -129,13 +128,13 @@ fn what_is_written_wins_over_the_defaults() {
     let config = changed(
         "        - { secretDir: /etc/tenants/acme }",
         "        - { secretDir: /a }\n      minVersion: \"1.3\"\n      alpn: [h2, http/1.1]\n      \
-         clientValidation: { mode: Optional, ca: [/ca.crt] }\n    connectTimeout: 1s\n    idleTimeout: 1h30m\n    \
+         clientValidation: { mode: Optional, ca: [/ca.crt], crl: [/ca.crl] }\n    connectTimeout: 1s\n    idleTimeout: 1h30m\n    \
          drainTimeout: 0s\n    startup: Always",
     );
     let terminate = terminate(&config, "acme");
     assert_eq!((terminate.min_version, terminate.alpn.join(" ")), (TlsVersion::V1_3, "h2 http/1.1".to_owned()));
-    let ca = vec![PathBuf::from("/ca.crt")];
-    assert_eq!(terminate.client_validation, ClientValidation::Optional { ca });
+    let trust = ClientTrust { ca: vec!["/ca.crt".into()], crl: vec!["/ca.crl".into()] };
+    assert_eq!(terminate.client_validation, ClientValidation::Optional(trust));
     let tenant = config.tenant("acme").unwrap();
     assert_eq!((tenant.connect_timeout, tenant.idle_timeout), (Duration::from_secs(1), Duration::from_secs(5400)));
     assert_eq!(tenant.drain_timeout, Duration::ZERO);

@@ -1,8 +1,9 @@
-//! What a leaf certificate says about itself: names for choosing it, serial and end of validity for showing it.
+//! What a leaf certificate says about itself: names for choosing it, serial and validity for showing it.
 //! Verifies nothing: that is the client's part.
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
+use x509_parser::public_key::PublicKey;
 
 /// The fields of a leaf that the terminator uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(crate) struct Leaf {
     pub dns_names: Vec<String>,
     /// In hexadecimal digits, as `openssl x509 -serial` prints it.
     pub serial: String,
+    /// The begin of its validity in seconds since 1970.
+    pub not_before: i64,
     /// The end of its validity in seconds since 1970.
     pub not_after: i64,
 }
@@ -29,7 +32,27 @@ impl Leaf {
             })
             .collect();
         let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect();
-        Ok(Self { dns_names, serial, not_after: certificate.validity().not_after.timestamp() })
+        let validity = certificate.validity();
+        Ok(Self {
+            dns_names,
+            serial,
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        })
+    }
+
+    /// Whether it is valid at this moment, in seconds since 1970.
+    pub(crate) fn is_valid_at(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+}
+
+/// The length of an RSA key's modulus; `None` for other keys.
+pub(super) fn rsa_bits(der: &[u8]) -> Option<usize> {
+    let (_, certificate) = parse_x509_certificate(der).ok()?;
+    match certificate.public_key().parsed().ok()? {
+        PublicKey::RSA(key) => Some(key.key_size()),
+        _ => None,
     }
 }
 

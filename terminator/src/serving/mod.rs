@@ -22,8 +22,9 @@ use thiserror::Error;
 use tracing::{error, info};
 
 use crate::counters::{WorkerCounters, status};
+use crate::live_tls::LiveTls;
+use crate::reload::Keeper;
 use crate::tenant_names::TenantNames;
-use crate::tls_config::TenantTls;
 use worker::{Door, spawn};
 
 /// All that serving needs to know.
@@ -34,7 +35,7 @@ pub(crate) struct Tenant {
     /// What it answers to.
     pub names: TenantNames,
     /// What it answers with.
-    pub tls: TenantTls,
+    pub tls: Arc<LiveTls>,
     /// Where its connections go.
     pub backend: SocketAddr,
     /// Limit of the dial.
@@ -71,15 +72,27 @@ pub(crate) enum ServeError {
 }
 
 /// Serves until the drain is over.
-pub(crate) fn serve(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: bool) -> Result<(), ServeError> {
+pub(crate) fn serve(
+    tenant: Tenant,
+    keeper: Keeper,
+    socket: &Path,
+    workers: NonZeroUsize,
+    supervised: bool,
+) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| ServeError::Start { operation: "start a runtime", source })?;
-    runtime.block_on(run(tenant, socket, workers, supervised))
+    runtime.block_on(run(tenant, keeper, socket, workers, supervised))
 }
 
-async fn run(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: bool) -> Result<(), ServeError> {
+async fn run(
+    tenant: Tenant,
+    keeper: Keeper,
+    socket: &Path,
+    workers: NonZeroUsize,
+    supervised: bool,
+) -> Result<(), ServeError> {
     let signals = shutdown::Signals::new(supervised)
         .map_err(|source| ServeError::Start { operation: "handle signals", source })?;
     let listener = HandoffListener::bind(socket, SOCKET_MODE)
@@ -96,7 +109,12 @@ async fn run(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: b
     // The workers hold the listener from here on, and it closes with the last of them.
     drop(door);
     info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
-    signals.until_drained(&drain, drain_timeout, &shared).await;
+    let reload = signals.reload_wanted();
+    // Dropped at the end of the drain, the keeper leaves nothing half done: it replaces what is served in one step.
+    tokio::select! {
+        () = signals.until_drained(&drain, drain_timeout, &shared) => {}
+        never = keeper.run(reload) => match never {},
+    }
     for thread in threads {
         if thread.join().is_err() {
             error!("a worker panicked");
@@ -115,7 +133,7 @@ struct Shared {
 
 impl Shared {
     fn status(&self) -> TerminatorStatus {
-        status(&self.tenant.name, &self.tenant.tls.certificates, self.counters.iter())
+        status(&self.tenant.name, &self.tenant.tls.current().certificates, self.counters.iter())
     }
 
     fn active(&self) -> u64 {

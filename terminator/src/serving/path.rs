@@ -36,7 +36,8 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         hello_deadline: instant_of(handoff.deadline_monotonic_ns).into(),
     };
     let began = Instant::now();
-    let shaken = unless_forced(&worker, shake_hands(client.clone(), routed, &tenant.names, &tenant.tls)).await;
+    let tls = tenant.tls.current();
+    let shaken = unless_forced(&worker, shake_hands(client.clone(), routed, &tenant.names, &tls)).await;
     let stream = match shaken {
         Some(Ok(stream)) => stream,
         Some(Err(failed)) => {
@@ -50,7 +51,8 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
             return record.end(Outcome::Drained);
         }
     };
-    record.handshake_ok(stream.get_ref().1, began.elapsed());
+    record.handshake_ok(stream.get_ref().1, tls.asks_clients, began.elapsed());
+    drop(tls);
 
     let began = Instant::now();
     let backend = match unless_forced(&worker, dial(tenant.backend, tenant.connect_timeout)).await {

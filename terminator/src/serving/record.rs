@@ -47,11 +47,11 @@ impl<'a> Record<'a> {
     }
 
     /// The handshake is complete: what was agreed upon, and who the client is.
-    pub(super) fn handshake_ok(&mut self, tls: &ServerConnection, took: Duration) {
+    pub(super) fn handshake_ok(&mut self, tls: &ServerConnection, asked: bool, took: Duration) {
         let counters = self.worker.counters();
         counters.handshake_ok(took);
         let certificate = tls.peer_certificates().and_then(|chain| chain.first());
-        if self.worker.shared.tenant.tls.asks_clients {
+        if asked {
             counters.client_certificate(certificate.is_some());
         }
         let Some(line) = &mut self.line else { return };
