@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access_log;
+pub mod backends;
 pub mod clock;
 mod connection_id;
 pub mod dial;
@@ -16,6 +17,7 @@ pub mod relay;
 pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
+pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
 pub use dial::{DialError, dial};
 pub use drain::{Drain, DrainPhase, DrainSignal};
