@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access_log;
+pub mod backends;
 pub mod clock;
 mod connection_id;
 pub mod dial;
@@ -12,12 +13,14 @@ pub mod drain;
 pub mod farewell;
 pub mod handoff;
 pub mod lifeline;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
+pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
-pub use dial::{DialError, dial};
+pub use dial::{DialError, dial, dial_announced};
 pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use farewell::Alert;
 pub use reset::{close_will_reset, reset};

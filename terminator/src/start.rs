@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
-use connection::AccessLog;
+use connection::{AccessLog, Backends};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use thiserror::Error;
@@ -74,8 +74,9 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         name: tenant.name.clone(),
         names: TenantNames::new(&config, index),
         tls,
-        backend: tenant.backend,
+        backends: Arc::new(Backends::of(tenant)),
         connect_timeout: tenant.connect_timeout,
+        proxy_protocol: tenant.proxy_protocol.clone(),
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,
         router_uid,

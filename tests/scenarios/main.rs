@@ -5,6 +5,7 @@
 mod access_log;
 mod admin_endpoint;
 mod backend_unavailable;
+mod backends;
 mod bulk_transfer;
 mod certificates;
 mod client_validation;
@@ -20,6 +21,7 @@ mod listeners_and_names;
 mod passthrough_mutual_tls;
 mod post_quantum;
 mod privileges;
+mod proxy_protocol;
 mod real_clients;
 mod rejects;
 mod resets;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod patience;
+pub mod peer;
 pub mod ports;
 pub mod processes;
 pub mod raw_client;

@@ -118,7 +118,8 @@ impl Listener {
 pub struct Tenant {
     name: String,
     hostnames: Vec<String>,
-    backend: SocketAddr,
+    /// Address and weight of each.
+    backends: Vec<(SocketAddr, u16)>,
     certificates: Vec<Identity>,
     tls_lines: Vec<String>,
     lines: Vec<String>,
@@ -130,7 +131,7 @@ impl Tenant {
         Self {
             name: name.to_owned(),
             hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
-            backend,
+            backends: vec![(backend, 1)],
             certificates: Vec::new(),
             tls_lines: Vec::new(),
             lines: Vec::new(),
@@ -140,6 +141,13 @@ impl Tenant {
     /// Its TLS ends in a terminator with this certificate.
     pub fn terminate(name: &str, hostnames: &[&str], backend: SocketAddr, certificate: &Identity) -> Self {
         Self::passthrough(name, hostnames, backend).certificate(certificate)
+    }
+
+    /// One more backend.
+    #[must_use]
+    pub fn backend(mut self, address: SocketAddr, weight: u16) -> Self {
+        self.backends.push((address, weight));
+        self
     }
 
     /// One more certificate.
@@ -166,7 +174,10 @@ impl Tenant {
     fn write_yaml(&self, yaml: &mut String, folder: &Path) {
         let mode = if self.certificates.is_empty() { "Passthrough" } else { "Terminate" };
         let _ = writeln!(yaml, "  - name: {}\n    hostnames: {:?}\n    mode: {mode}", self.name, self.hostnames);
-        let _ = writeln!(yaml, "    backends: [{{ address: \"{}\" }}]", self.backend);
+        yaml.push_str("    backends:\n");
+        for (address, weight) in &self.backends {
+            let _ = writeln!(yaml, "      - {{ address: \"{address}\", weight: {weight} }}");
+        }
         for line in &self.lines {
             let _ = writeln!(yaml, "    {line}");
         }

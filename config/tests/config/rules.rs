@@ -1,6 +1,10 @@
 //! Files whose fields are right by themselves and wrong together or out of bounds.
 
-use crate::texts::spoiled;
+use std::time::Duration;
+
+use config::{Balance, HealthCheck, ProxyProtocol, ProxyTlv, ProxyVersion};
+
+use crate::texts::{changed, spoiled};
 
 #[test]
 fn a_hostname_has_one_tenant() {
@@ -217,4 +221,75 @@ fn all_errors_of_a_file_come_in_its_order() {
             "7:5: listeners[0].steer: not available yet",
         ],
     );
+}
+
+#[test]
+fn backends_have_bounds_and_differ() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\", weight: 257 }, { address: \"10.2.0.10:443\", weight: 0 }]",
+        &["10:51: tenants[0].backends[0].weight: is 257, and must be from 0 to 256"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\", weight: 0 }]",
+        &["10:15: tenants[0].backends: gives every backend a weight of 0: nobody would get a connection"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }, { address: \"10.2.0.9:443\" }]",
+        &["10:45: tenants[0].backends[1]: `10.2.0.9:443` is already listed at 10:16: give that one a weight"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    balance: Fastest\n    healthCheck: { interval: 1ms, healthyAfter: 0 }",
+        &[
+            "11:14: tenants[0].balance: unknown value `Fastest`: `LeastConnections`, `RoundRobin`, `Random` or \
+             `SourceHash`",
+            "12:30: tenants[0].healthCheck.interval: is 1ms, and must be from 10ms to 24h",
+            "12:49: tenants[0].healthCheck.healthyAfter: is 0, and must be from 1 to 1000",
+        ],
+    );
+}
+
+#[test]
+fn backends_and_their_checks_are_as_written_or_as_documented() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    let pinniped =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    healthCheck: { healthyAfter: 1 }").tenants.remove(0);
+    assert_eq!((pinniped.balance, pinniped.backends[0].weight), (Balance::LeastConnections, 1));
+    let seconds = Duration::from_secs;
+    let check = HealthCheck { interval: seconds(5), timeout: seconds(2), unhealthy_after: 3, healthy_after: 1 };
+    assert_eq!(pinniped.health_check, Some(check));
+    let several =
+        "[{ address: \"10.2.0.9:443\", weight: 3 }, { address: \"[2001:db8::9]:443\" }]\n    balance: SourceHash";
+    let pinniped = changed(backends, several).tenants.remove(0);
+    assert_eq!((pinniped.balance, pinniped.health_check), (Balance::SourceHash, None));
+    assert_eq!(pinniped.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
+fn a_proxy_header_tells_only_what_is_known() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    proxyProtocol: { version: v1, tlvs: [authority] }",
+        &["11:41: tenants[0].proxyProtocol.tlvs: is only for version v2: a v1 header has no room for them"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    proxyProtocol: { version: v2, tlvs: [authority, alpn, groups] }",
+        &[
+            "11:53: tenants[0].proxyProtocol.tlvs[1]: is only for mode Terminate: what passes through is not known to \
+             the router",
+            "11:59: tenants[0].proxyProtocol.tlvs[2]: groups is not available yet",
+        ],
+    );
+    let pinniped =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    proxyProtocol: { version: v2, tlvs: [crc32c] }");
+    let expected = ProxyProtocol { version: ProxyVersion::V2, tlvs: vec![ProxyTlv::Crc32c] };
+    assert_eq!(pinniped.tenants[0].proxy_protocol, Some(expected));
+    let trusting = changed("    onUnmatched: Reject", "    proxyProtocol: { from: [10.0.0.0/8] }");
+    assert_eq!(trusting.listeners[0].proxy_protocol_from, ["10.0.0.0/8".parse().unwrap()]);
 }

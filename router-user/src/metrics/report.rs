@@ -8,6 +8,7 @@ use connection::handoff::TerminatorStatus;
 
 use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
+use crate::router::Shared;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
 
 /// What is known of one tenant's terminator when a scrape asks.
@@ -24,13 +25,15 @@ pub struct TerminatorReport {
 }
 
 /// Renders the page.
-pub fn report(config: &Config, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> String {
+pub fn report(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> String {
+    let config = &shared.config;
     let mut page = Exposition::default();
     connections(&mut page, config, workers, terminators);
     hellos(&mut page, workers);
     bytes(&mut page, config, workers, terminators);
     data_paths(&mut page, workers);
     handoffs(&mut page, config, workers);
+    backends(&mut page, shared, terminators);
     self::terminators(&mut page, config, terminators);
     page.finish()
 }
@@ -125,6 +128,22 @@ fn handoffs(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounter
         if let Mode::Terminate(_) = tenant.mode {
             let histograms = workers.iter().filter_map(|worker| worker.tenants[index].handoff_seconds.as_deref());
             page.histogram(name, &[("tenant", &tenant.name)], &HistogramTotal::of(SECONDS_BOUNDS, histograms));
+        }
+    }
+}
+
+fn backends(page: &mut Exposition, shared: &Shared, terminators: &[TerminatorReport]) {
+    let name = "sni_router_backend_up";
+    page.family(name, "gauge", "Whether the backend gets connections.");
+    for (index, (tenant, own)) in shared.config.tenants.iter().zip(&shared.backends).enumerate() {
+        let mut sample = |backend: &str, up| {
+            page.sample(name, &[("tenant", &tenant.name), ("backend", backend)], u8::from(up));
+        };
+        for state in own.iter().flat_map(|backends| backends.states()) {
+            sample(&state.address.to_string(), state.up);
+        }
+        for backend in status_of(terminators, index).into_iter().flat_map(|status| &status.backends) {
+            sample(&backend.address, backend.up);
         }
     }
 }

@@ -4,12 +4,14 @@ mod accept;
 mod access;
 mod connection;
 mod connection_id;
+mod health;
 mod listen;
 mod live;
 pub mod outcome;
 mod passthrough;
 pub mod peek;
 mod privileges;
+mod proxy_header;
 mod reject;
 mod rejection;
 mod socket_options;
@@ -24,8 +26,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ::connection::lifeline::supervisor_gone;
-use ::connection::{AccessLog, Drain};
-use config::AccessLogPath;
+use ::connection::{AccessLog, Backends, Drain};
+use config::{AccessLogPath, Mode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -69,6 +71,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .iter()
             .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
             .collect(),
+        backends: config
+            .tenants
+            .iter()
+            .map(|tenant| (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))))
+            .collect(),
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -106,6 +113,7 @@ fn start(
             worker::spawn(index, shared.clone(), counters.clone(), own)
         })
         .collect::<io::Result<Vec<_>>>()?;
+    health::spawn(shared)?;
     if let Some(socket) = admin_socket {
         admin::spawn(socket, AdminState::new(shared.clone(), counters))?;
     }

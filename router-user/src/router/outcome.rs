@@ -24,6 +24,8 @@ pub enum HelloOutcome {
     ClientClosed,
     /// The client reset the connection before the hello was whole.
     ClientReset,
+    /// A trusted sender's PROXY header is missing or wrong.
+    ProxyHeader,
     /// A drain ended the wait.
     Drained,
 }
@@ -61,6 +63,8 @@ pub enum ConnectionOutcome {
     NoMemory,
     /// A local rule forbids the way to the backend.
     BackendNotPermitted,
+    /// No backend is healthy.
+    NoneHealthy,
     /// The backend could not be connected to for any other reason.
     BackendFailed,
     /// The tenant's terminator was not there, or full, until the deadline.
@@ -83,6 +87,8 @@ pub enum ConnectionOutcome {
     TooSlow,
     /// See [`HelloOutcome::TooLarge`].
     TooLarge,
+    /// See [`HelloOutcome::ProxyHeader`].
+    ProxyHeader,
     /// The client left before it said where it wanted to go.
     ClientClosed,
 }
@@ -100,7 +106,7 @@ pub enum Mode {
 
 impl HelloOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::Malformed,
         Self::NotTls,
@@ -109,6 +115,7 @@ impl HelloOutcome {
         Self::TooLarge,
         Self::ClientClosed,
         Self::ClientReset,
+        Self::ProxyHeader,
         Self::Drained,
     ];
 
@@ -123,6 +130,7 @@ impl HelloOutcome {
             Self::TooLarge => "too_large",
             Self::ClientClosed => "client_closed",
             Self::ClientReset => "client_reset",
+            Self::ProxyHeader => "proxy_header",
             Self::Drained => "drained",
         }
     }
@@ -130,7 +138,7 @@ impl HelloOutcome {
 
 impl ConnectionOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::ClientReset,
         Self::BackendReset,
@@ -145,6 +153,7 @@ impl ConnectionOutcome {
         Self::NoDescriptors,
         Self::NoMemory,
         Self::BackendNotPermitted,
+        Self::NoneHealthy,
         Self::BackendFailed,
         Self::TerminatorUnavailable,
         Self::UnknownName,
@@ -156,6 +165,7 @@ impl ConnectionOutcome {
         Self::PlainHttp,
         Self::TooSlow,
         Self::TooLarge,
+        Self::ProxyHeader,
         Self::ClientClosed,
     ];
 
@@ -169,6 +179,7 @@ impl ConnectionOutcome {
             DialError::NoDescriptors { .. } => Self::NoDescriptors,
             DialError::NoMemory { .. } => Self::NoMemory,
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
+            DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::Failed { .. } => Self::BackendFailed,
         }
     }
@@ -203,6 +214,7 @@ impl ConnectionOutcome {
             Self::NoDescriptors => "no_descriptors",
             Self::NoMemory => "no_memory",
             Self::BackendNotPermitted => "backend_not_permitted",
+            Self::NoneHealthy => "none_healthy",
             Self::BackendFailed => "backend_failed",
             Self::TerminatorUnavailable => "terminator_unavailable",
             Self::UnknownName => "unknown_name",
@@ -214,6 +226,7 @@ impl ConnectionOutcome {
             Self::PlainHttp => "plain_http",
             Self::TooSlow => "too_slow",
             Self::TooLarge => "too_large",
+            Self::ProxyHeader => "proxy_header",
             Self::ClientClosed => "client_closed",
         }
     }

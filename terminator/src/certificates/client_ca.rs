@@ -11,6 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use super::client_verifier::ClientVerifier;
 use super::{CertificateError, pem_file, read_certificates};
@@ -59,24 +61,53 @@ impl ClientAnchors {
             ClientValidation::Optional(_) => false,
             ClientValidation::Required(_) => true,
         };
+        let generations =
+            self.cas.iter().map(|ca| self.verifier_of(ca, required, provider)).collect::<Result<_, _>>()?;
+        Ok(Some(Arc::new(ClientVerifier::new(generations, provider, required))))
+    }
+
+    /// The verifier of one CA. Each has its own, because webpki finds a revocation list by the name of its issuer alone:
+    /// with two CAs of one name, as two generations of an authority have, it would take the other's list.
+    fn verifier_of(
+        &self,
+        ca: &CertificateDer<'static>,
+        required: bool,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, CertificateError> {
         let mut roots = RootCertStore::empty();
-        for ca in &self.cas {
-            roots.add(ca.clone()).map_err(|error| self.unusable(&error))?;
+        roots.add(ca.clone()).map_err(|error| self.unusable(&error))?;
+        let mut crls: Vec<_> = self.crls.iter().filter(|crl| !is_of_namesake(crl, ca)).cloned().collect();
+        if crls.is_empty() {
+            // None at all would mean that nothing is checked; with lists of others, what this CA issued is refused.
+            crls.clone_from(&self.crls);
         }
         // A list that is outdated, or missing for one CA of a chain, revokes everything below it, as in OpenSSL: who
         // can keep a list from being renewed must not be able to bring a revoked certificate back.
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .with_crls(self.crls.iter().cloned())
+            .with_crls(crls)
             .enforce_revocation_expiration();
         let builder = if required { builder } else { builder.allow_unauthenticated() };
-        let chains = builder.build().map_err(|error| self.unusable(&error))?;
-        Ok(Some(Arc::new(ClientVerifier::new(chains))))
+        builder.build().map(|verifier| verifier as Arc<dyn ClientCertVerifier>).map_err(|error| self.unusable(&error))
     }
 
     /// Every file is checked by itself when it is read, so this is about all of them together.
     fn unusable(&self, reason: &dyn std::error::Error) -> CertificateError {
         CertificateError::UnusableCa { path: self.first_bundle.clone(), number: 1, reason: reason.to_string() }
     }
+}
+
+/// Whether a list comes from another CA of this one's name: by its authority key identifier (RFC 5280 section 5.2.1).
+fn is_of_namesake(crl: &[u8], ca: &[u8]) -> bool {
+    let (Ok((_, crl)), Ok((_, ca))) = (parse_x509_crl(crl), parse_x509_certificate(ca)) else { return false };
+    let signer = crl.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
+        _ => None,
+    });
+    let own = ca.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier),
+        _ => None,
+    });
+    crl.issuer().as_raw() == ca.subject().as_raw() && signer.zip(own).is_some_and(|(signer, own)| signer != own)
 }
 
 fn read_cas(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
@@ -104,7 +135,7 @@ fn read_crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, 
         return Err(CertificateError::NoCrl { path: path.to_owned() });
     }
     for (index, crl) in crls.iter().enumerate() {
-        x509_parser::parse_x509_crl(crl).map_err(|error| CertificateError::UnusableCrl {
+        parse_x509_crl(crl).map_err(|error| CertificateError::UnusableCrl {
             path: path.to_owned(),
             number: index + 1,
             reason: error.to_string(),

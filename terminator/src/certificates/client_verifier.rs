@@ -3,22 +3,34 @@
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError as TlsCertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError,
-    SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme};
 
-/// webpki's verifier of the tenant's CAs and revocation lists, and what is decided beyond it.
+/// One webpki verifier per CA of the tenant, and what is decided beyond them.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    chains: Arc<dyn ClientCertVerifier>,
+    authorities: Vec<Arc<dyn ClientCertVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
+    subjects: Vec<DistinguishedName>,
+    required: bool,
 }
 
 impl ClientVerifier {
-    pub(super) fn new(chains: Arc<dyn ClientCertVerifier>) -> Self {
-        Self { chains }
+    /// Trusts these.
+    pub(super) fn new(
+        authorities: Vec<Arc<dyn ClientCertVerifier>>,
+        provider: &CryptoProvider,
+        required: bool,
+    ) -> Self {
+        let mut subjects: Vec<DistinguishedName> = Vec::new();
+        for subject in authorities.iter().flat_map(|authority| authority.root_hint_subjects()) {
+            if !subjects.iter().any(|known| known.as_ref() == subject.as_ref()) {
+                subjects.push(subject.clone());
+            }
+        }
+        Self { authorities, algorithms: provider.signature_verification_algorithms, subjects, required }
     }
 }
 
@@ -29,14 +41,16 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        self.chains.verify_client_cert(leaf, intermediates, now).map_err(|error| match error {
-            // An authority that was made anew under its old name: its key does not fit, so it is not the issuer, and
-            // the alert is unknown_ca (48) as for every other stranger.
-            TlsError::InvalidCertificate(TlsCertificateError::BadSignature) => {
-                TlsError::InvalidCertificate(TlsCertificateError::UnknownIssuer)
+        let mut told = TlsError::InvalidCertificate(CertificateError::UnknownIssuer);
+        for authority in &self.authorities {
+            match authority.verify_client_cert(leaf, intermediates, now) {
+                Ok(verified) => return Ok(verified),
+                Err(error) if is_not_the_issuer(&error) => {}
+                // Expired, revoked: this authority knows it, so this is the reason.
+                Err(error) => told = error,
             }
-            other => other,
-        })
+        }
+        Err(told)
     }
 
     fn verify_tls12_signature(
@@ -45,7 +59,7 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.chains.verify_tls12_signature(message, certificate, signed)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -54,22 +68,27 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.chains.verify_tls13_signature(message, certificate, signed)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.root_hint_subjects()
+        &self.subjects
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 
     fn offer_client_auth(&self) -> bool {
-        self.chains.offer_client_auth()
+        true
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.chains.client_auth_mandatory()
+        self.required
     }
+}
+
+/// Another issuer; or one of the same name with another key, as an authority that was made anew has.
+fn is_not_the_issuer(error: &TlsError) -> bool {
+    matches!(error, TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature))
 }

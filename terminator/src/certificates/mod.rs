@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub(crate) use client_ca::ClientAnchors;
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
-pub(crate) use leaf::{Leaf, client_identity};
+pub(crate) use leaf::{Leaf, client_identity, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use resolver::CertificateResolver;

@@ -3,21 +3,23 @@
 
 mod handshake;
 mod path;
+mod proxy_header;
 mod record;
 mod router_link;
 mod shutdown;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use config::ProxyProtocol;
+use connection::backends::probe;
 use connection::handoff::{HandoffListener, TerminatorStatus};
-use connection::{AccessLog, Drain};
+use connection::{AccessLog, Backends, Drain};
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -37,9 +39,11 @@ pub(crate) struct Tenant {
     /// What it answers with.
     pub tls: Arc<LiveTls>,
     /// Where its connections go.
-    pub backend: SocketAddr,
+    pub backends: Arc<Backends>,
     /// Limit of the dial.
     pub connect_timeout: Duration,
+    /// The PROXY header that the backends get.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
@@ -109,12 +113,14 @@ async fn run(
     // The workers hold the listener from here on, and it closes with the last of them.
     drop(door);
     info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
+    let probes = tokio::spawn(probe(Arc::clone(&shared.tenant.backends)));
     let reload = signals.reload_wanted();
     // Dropped at the end of the drain, the keeper leaves nothing half done: it replaces what is served in one step.
     tokio::select! {
         () = signals.until_drained(&drain, drain_timeout, &shared) => {}
         never = keeper.run(reload) => match never {},
     }
+    probes.abort();
     for thread in threads {
         if thread.join().is_err() {
             error!("a worker panicked");
@@ -133,7 +139,8 @@ struct Shared {
 
 impl Shared {
     fn status(&self) -> TerminatorStatus {
-        status(&self.tenant.name, &self.tenant.tls.current().certificates, self.counters.iter())
+        let backends = self.tenant.backends.states();
+        status(&self.tenant.name, &self.tenant.tls.current().certificates, &backends, self.counters.iter())
     }
 
     fn active(&self) -> u64 {
