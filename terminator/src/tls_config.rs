@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use config::{ClientValidation, Terminate, TlsVersion};
+use config::{ClientRule, ClientValidation, Terminate, TlsVersion};
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
@@ -22,6 +22,8 @@ pub(crate) struct TenantTls {
     pub certificates: Vec<ServedCertificate>,
     /// Whether clients are asked for a certificate.
     pub asks_clients: bool,
+    /// Which clients are let in, for the identity of those that are.
+    pub client_rules: Vec<ClientRule>,
 }
 
 impl TenantTls {
@@ -35,7 +37,8 @@ impl TenantTls {
     ) -> Result<Self, TlsConfigError> {
         let server = server_config(terminate, &certificates, verifier, provider, tickets)?;
         let asks_clients = terminate.client_validation != ClientValidation::None;
-        Ok(Self { server: Arc::new(server), certificates, asks_clients })
+        let client_rules = terminate.client_validation.trust().map(|trust| trust.allow.clone()).unwrap_or_default();
+        Ok(Self { server: Arc::new(server), certificates, asks_clients, client_rules })
     }
 }
 

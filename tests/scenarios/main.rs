@@ -31,3 +31,4 @@ mod supervisor_crash;
 mod terminator_crash;
 mod trickling_clients;
 mod two_tenants;
+mod vault;

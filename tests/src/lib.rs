@@ -12,6 +12,7 @@ pub mod fakes;
 pub mod hello;
 pub mod http;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod patience;
 pub mod peer;

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::client_validation::client_validation;
 use super::context::{Context, or_default};
 use crate::field::Field;
-use crate::file::{CertificateFile, ClientValidationFile, ClientValidationModeFile, TlsFile, TlsVersionFile};
-use crate::model::{CertificateSource, ClientTrust, ClientValidation, TlsVersion};
+use crate::file::{CertificateFile, TlsFile, TlsVersionFile};
+use crate::model::{CertificateSource, ClientValidation, TlsVersion};
 use crate::name::FilePath;
 use crate::text::Text;
 use crate::yaml::quoted;
@@ -90,42 +91,6 @@ fn alpn(context: &Context<'_>, field: &Field<Vec<Field<String>>>) -> Option<Vec<
             Some(protocol.clone())
         }
     })
-}
-
-fn client_validation(context: &Context<'_>, file: &ClientValidationFile) -> Option<ClientValidation> {
-    context.not_yet_in_client_validation(file);
-    let paths = |field, name| context.list(field, name, |_, path: &Text<FilePath>| Some(path.0.0.clone()));
-    let (ca, crl) = (paths(&file.ca, "ca"), paths(&file.crl, "crl"));
-    let mode = *context.required(&file.mode, "mode")?;
-    let validation: fn(ClientTrust) -> ClientValidation = match mode {
-        ClientValidationModeFile::None => return nobody_is_asked(context, file),
-        ClientValidationModeFile::Optional => ClientValidation::Optional,
-        ClientValidationModeFile::Required => ClientValidation::Required,
-    };
-    let trust = ClientTrust { ca: ca?, crl: crl? };
-    if trust.ca.is_empty() {
-        let at = if file.ca.is_missing() { context.at } else { file.ca.at() };
-        let message = format!("mode {mode:?} needs at least one CA file that client certificates must come from");
-        context.report.error(at, &context.path.field("ca"), message);
-        return None;
-    }
-    Some(validation(trust))
-}
-
-/// Mode None, which leaves nothing to say about certificates.
-fn nobody_is_asked(context: &Context<'_>, file: &ClientValidationFile) -> Option<ClientValidation> {
-    let mut validation = Some(ClientValidation::None);
-    for (name, is_empty, key) in [
-        ("ca", file.ca.value().is_none_or(Vec::is_empty), file.ca.key()),
-        ("crl", file.crl.value().is_none_or(Vec::is_empty), file.crl.key()),
-    ] {
-        if !is_empty {
-            let message = "is of no use with mode None: remove it, or choose Optional or Required";
-            context.report.error(key, &context.path.field(name), message);
-            validation = None;
-        }
-    }
-    validation
 }
 
 /// RFC 7301 section 3.1: a protocol's name has one length byte.

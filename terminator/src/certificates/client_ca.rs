@@ -20,7 +20,7 @@ use super::{CertificateError, pem_file, read_certificates};
 /// The content of all bundles and lists, each element known to be usable by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientAnchors {
-    /// In the order of the files, each with its file.
+    /// In the order of the files.
     cas: Vec<CertificateDer<'static>>,
     crls: Vec<CertificateRevocationListDer<'static>>,
     first_bundle: PathBuf,
@@ -56,14 +56,20 @@ impl ClientAnchors {
         validation: &ClientValidation,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Option<Arc<dyn ClientCertVerifier>>, CertificateError> {
-        let required = match validation {
+        let (trust, required) = match validation {
             ClientValidation::None => return Ok(None),
-            ClientValidation::Optional(_) => false,
-            ClientValidation::Required(_) => true,
+            ClientValidation::Optional(trust) => (trust, false),
+            ClientValidation::Required(trust) => (trust, true),
         };
-        let generations =
+        let authorities =
             self.cas.iter().map(|ca| self.verifier_of(ca, required, provider)).collect::<Result<_, _>>()?;
-        Ok(Some(Arc::new(ClientVerifier::new(generations, provider, required))))
+        let anchors = self
+            .cas
+            .iter()
+            .map(|ca| webpki::anchor_from_trusted_cert(ca).map(|anchor| anchor.to_owned()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.unusable(&error))?;
+        Ok(Some(Arc::new(ClientVerifier::new(authorities, anchors, provider, required, trust))))
     }
 
     /// The verifier of one CA. Each has its own, because webpki finds a revocation list by the name of its issuer alone:
@@ -155,7 +161,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (ca, list) = (dir.path().join("ca.crt"), dir.path().join("ca.crl"));
         fs::write(&ca, bundle).unwrap();
-        let mut trust = ClientTrust { ca: vec![ca], crl: Vec::new() };
+        let mut trust = ClientTrust { ca: vec![ca], ..ClientTrust::default() };
         if let Some(crl) = crl {
             fs::write(&list, crl).unwrap();
             trust.crl.push(list);

@@ -56,24 +56,6 @@ pub(super) fn rsa_bits(der: &[u8]) -> Option<usize> {
     }
 }
 
-/// Who a client's certificate says that it is, in one text: its URI (SPIFFE), else its DNS name, else its common name,
-/// else its whole subject. For people and logs; no decision hangs on it.
-pub(crate) fn client_identity(der: &[u8]) -> Option<String> {
-    let (_, certificate) = parse_x509_certificate(der).ok()?;
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.iter().flat_map(|extension| &extension.value.general_names);
-    let (mut uri, mut dns) = (None, None);
-    for name in names {
-        match name {
-            GeneralName::URI(name) => uri = uri.or(Some(*name)),
-            GeneralName::DNSName(name) => dns = dns.or(Some(*name)),
-            _ => {}
-        }
-    }
-    let common_name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
-    Some(uri.or(dns).or(common_name).map_or_else(|| certificate.subject().to_string(), str::to_owned))
-}
-
 /// The subject's common name.
 pub(crate) fn common_name(der: &[u8]) -> Option<String> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
@@ -100,18 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_called_by_its_dns_name_or_its_common_name() {
-        let authority = Authority::new("a");
-        let identity = |chain: &str| client_identity(&CertificateDer::from_pem_slice(chain.as_bytes()).unwrap());
-        let client = authority.client("manager-client").chain_pem;
-        assert_eq!(identity(&client).as_deref(), Some("manager-client"));
-        let server = authority.server(&["a.example"], KeyKind::Ecdsa).chain_pem;
-        assert_eq!(identity(&server).as_deref(), Some("a.example"));
-    }
-
-    #[test]
     fn garbage_is_an_error() {
         assert!(Leaf::parse(b"no certificate").is_err());
-        assert_eq!(client_identity(b"no certificate"), None);
     }
 }

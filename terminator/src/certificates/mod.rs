@@ -2,6 +2,7 @@
 //! Nothing here talks to a network, and no key leaves this folder except inside rustls' signing keys.
 
 mod client_ca;
+mod client_rules;
 mod client_verifier;
 mod expiry;
 mod leaf;
@@ -22,8 +23,10 @@ use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
 pub(crate) use client_ca::ClientAnchors;
+pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
+pub(crate) use client_verifier::with_refused;
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
-pub(crate) use leaf::{Leaf, client_identity, common_name};
+pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use resolver::CertificateResolver;

@@ -39,6 +39,17 @@ pub(super) fn folders_on_the_way(path: &Path) -> BTreeSet<PathBuf> {
     folders
 }
 
+/// The folders whose content belongs to the configured path itself, that is without the one that holds its folder.
+pub(crate) fn folders_with_content(path: &Path) -> BTreeSet<PathBuf> {
+    let mut folders = folders_on_the_way(path);
+    if let Ok(absolute) = std::path::absolute(path)
+        && let Some(outer) = absolute.ancestors().nth(2)
+    {
+        folders.remove(outer);
+    }
+    folders
+}
+
 /// The names of a path, the last one first.
 fn names(path: &Path) -> Vec<OsString> {
     path.components()
@@ -71,6 +82,8 @@ mod tests {
         symlink("..data/tls.crt", secret.join("tls.crt")).unwrap();
         let all = folders_on_the_way(&secret.join("tls.crt"));
         assert_eq!(all, BTreeSet::from([root.clone(), secret.clone(), secret.join("..2026_01")]));
+        let content = folders_with_content(&secret.join("tls.crt"));
+        assert_eq!(content, BTreeSet::from([secret.clone(), secret.join("..2026_01")]));
     }
 
     #[test]

@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+pub(crate) use self::folders::folders_with_content;
 use self::sources::SETTLING;
-pub(crate) use self::sources::{Event, Sources};
+pub(crate) use self::sources::{Event, Sources, files_of};
 use self::watch::{Fingerprint, Watch};
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
 use crate::live_tls::LiveTls;

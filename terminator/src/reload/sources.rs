@@ -124,15 +124,7 @@ impl Sources {
 
     /// The files whose change matters.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        for slot in &self.certificates {
-            let (certificate, key) = paths(&slot.source);
-            files.extend([certificate, key]);
-        }
-        if let Some(trust) = self.terminate.client_validation.trust() {
-            files.extend(trust.ca.iter().chain(&trust.crl).cloned());
-        }
-        files
+        files_of(&self.terminate)
     }
 
     /// Reads everything again. What cannot be used is told when it lasts for [`SETTLING`]: files are seldom replaced
@@ -248,6 +240,19 @@ impl CertificateSlot {
     fn source_name(&self) -> String {
         ServedCertificate::name_of(&self.source)
     }
+}
+
+/// All files that a tenant's terminator reads.
+pub(crate) fn files_of(terminate: &Terminate) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for source in &terminate.certificates {
+        let (certificate, key) = paths(source);
+        files.extend([certificate, key]);
+    }
+    if let Some(trust) = terminate.client_validation.trust() {
+        files.extend(trust.ca.iter().chain(&trust.crl).cloned());
+    }
+    files
 }
 
 /// A new certificate that is outside its dates does not replace one that is inside.

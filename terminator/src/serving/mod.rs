@@ -12,17 +12,18 @@ mod worker;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use config::ProxyProtocol;
 use connection::backends::probe;
-use connection::handoff::{HandoffListener, TerminatorStatus};
+use connection::handoff::{HandoffListener, SandboxPart, TerminatorStatus};
 use connection::{AccessLog, Backends, Drain};
 use thiserror::Error;
 use tracing::{error, info};
 
+use crate::confinement::{Confinement, NotConfined};
 use crate::counters::{WorkerCounters, status};
 use crate::live_tls::LiveTls;
 use crate::reload::Keeper;
@@ -73,12 +74,16 @@ pub(crate) enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The confinement is not what it must be.
+    #[error(transparent)]
+    NotConfined(#[from] NotConfined),
 }
 
 /// Serves until the drain is over.
 pub(crate) fn serve(
     tenant: Tenant,
     keeper: Keeper,
+    confinement: Confinement,
     socket: &Path,
     workers: NonZeroUsize,
     supervised: bool,
@@ -87,12 +92,13 @@ pub(crate) fn serve(
         .enable_all()
         .build()
         .map_err(|source| ServeError::Start { operation: "start a runtime", source })?;
-    runtime.block_on(run(tenant, keeper, socket, workers, supervised))
+    runtime.block_on(run(tenant, keeper, confinement, socket, workers, supervised))
 }
 
 async fn run(
     tenant: Tenant,
     keeper: Keeper,
+    confinement: Confinement,
     socket: &Path,
     workers: NonZeroUsize,
     supervised: bool,
@@ -103,13 +109,17 @@ async fn run(
         .map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
     let drain_timeout = tenant.drain_timeout;
     let counters = (0..workers.get()).map(|_| WorkerCounters::new()).collect();
-    let shared = Arc::new(Shared { tenant, counters });
+    let shared = Arc::new(Shared { tenant, counters, sandbox: OnceLock::new() });
     let door = Door::new(listener);
     let drain = Drain::new();
     let threads = (0..workers.get())
         .map(|index| spawn(index, Arc::clone(&shared), drain.signal(), door.clone()))
         .collect::<io::Result<Vec<_>>>()
         .map_err(|source| ServeError::Start { operation: "start a worker", source })?;
+    // All threads run, and none has seen a byte of a client: nobody needs a new thread or socket from here on.
+    let sandbox = confinement.seal()?;
+    shared.sandbox.get_or_init(|| sandbox);
+    door.open();
     // The workers hold the listener from here on, and it closes with the last of them.
     drop(door);
     info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
@@ -135,12 +145,17 @@ async fn run(
 struct Shared {
     tenant: Tenant,
     counters: Vec<WorkerCounters>,
+    sandbox: OnceLock<Vec<SandboxPart>>,
 }
 
 impl Shared {
     fn status(&self) -> TerminatorStatus {
         let backends = self.tenant.backends.states();
-        status(&self.tenant.name, &self.tenant.tls.current().certificates, &backends, self.counters.iter())
+        let certificates = &self.tenant.tls.current().certificates;
+        TerminatorStatus {
+            sandbox: self.sandbox.get().cloned().unwrap_or_default(),
+            ..status(&self.tenant.name, certificates, &backends, self.counters.iter())
+        }
     }
 
     fn active(&self) -> u64 {

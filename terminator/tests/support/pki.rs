@@ -97,6 +97,12 @@ impl Authority {
         self.sign(client_params(common_name), KeyKind::Ecdsa)
     }
 
+    /// A client certificate with everything else as it is here.
+    pub(crate) fn client_with(&self, mut params: CertificateParams) -> Pair {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, KeyKind::Ecdsa)
+    }
+
     pub(crate) fn expired_client(&self, common_name: &str) -> Pair {
         let mut params = client_params(common_name);
         params.not_before = date_time_ymd(2020, 1, 1);
