@@ -113,6 +113,9 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What the kernel steers here without being bound. No two listeners have the same ports of the same prefix; of
+    /// two prefixes that cover an address, the longer one has it.
+    pub steer: Vec<Steer>,
     /// Bounds of the peek step.
     pub client_hello: ClientHelloLimits,
     /// What a hello without a server name gets.
@@ -123,6 +126,24 @@ pub struct Listener {
     pub clients: ClientFilter,
     /// Connections that the router itself holds for this listener at one time.
     pub max_connections: usize,
+}
+
+/// Destinations that belong to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steer {
+    /// The addresses; IPv6 only when the listener's own address is IPv6.
+    pub prefix: IpNet,
+    /// Their ports.
+    pub ports: PortRange,
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port; not 0.
+    pub first: u16,
+    /// The highest port; not below `first`.
+    pub last: u16,
 }
 
 /// Bounds of the peek step.

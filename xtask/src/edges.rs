@@ -10,7 +10,8 @@ const INTERNAL: &[(&str, &[&str])] = &[
     ("client-hello", &[]),
     ("config", &[]),
     ("connection", &[]),
-    ("router-user", &["client-hello", "config", "connection"]),
+    ("router-common", &[]),
+    ("router-user", &["client-hello", "config", "connection", "router-common"]),
     ("terminator", &["config", "connection"]),
     ("tests", &["config"]),
     ("xtask", &[]),
@@ -23,7 +24,7 @@ const RESERVED: &[(&[&str], &[&str])] = &[
         &["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "openssl-sys", "ring", "rustls", "tokio-rustls"],
         &["bench", "terminator", "tests"],
     ),
-    (&["aya", "aya-obj"], &["router-user", "bench"]),
+    (&["aya", "aya-obj"], &["router-common", "router-user", "bench"]),
 ];
 
 pub(crate) fn edges() -> Result<()> {

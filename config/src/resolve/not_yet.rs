@@ -7,7 +7,6 @@ use crate::file::{CertificateFile, ClientValidationFile, ListenerFile, TenantFil
 impl Context<'_> {
     /// Refuses the fields of a listener that are not available yet.
     pub(super) fn not_yet_in_listener(&self, file: &ListenerFile) {
-        self.not_yet("steer", &file.steer);
         self.not_yet("proxyProtocol", &file.proxy_protocol);
     }
 

@@ -14,7 +14,6 @@ use crate::texts::{BASE, changed, spoiled};
 fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
     let error = Config::load("tests/files/design.yaml").unwrap_err();
     let expected = "\
-tests/files/design.yaml:12:5: listeners[0].steer: not available yet
 tests/files/design.yaml:16:5: listeners[0].proxyProtocol: not available yet
 tests/files/design.yaml:37:9: tenants[1].tls.clientValidation.crl: not available yet
 tests/files/design.yaml:38:9: tenants[1].tls.clientValidation.allow: not available yet

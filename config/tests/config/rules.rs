@@ -206,7 +206,7 @@ fn numbers_and_durations_have_bounds() {
 fn all_errors_of_a_file_come_in_its_order() {
     spoiled(
         "user: 1000\nlisteners:\n  - name: tls\n    address: \"[::]:443\"\n    onUnmatched: Reject",
-        "usr: 1000\nworkers: 0\nlisteners:\n  - name: TLS\n    address: nowhere\n    onUnmatched: globex\n    steer: []",
+        "usr: 1000\nworkers: 0\nlisteners:\n  - name: TLS\n    address: nowhere\n    onUnmatched: globex\n    proxyProtocol: {}",
         &[
             "1:1: usr: unknown field: did you mean `user`?",
             "2:10: workers: is 0, and must be from 1 to 1024",
@@ -214,7 +214,32 @@ fn all_errors_of_a_file_come_in_its_order() {
             "5:14: listeners[0].address: expected an IP address and port, such as `10.2.0.9:443` or `[::1]:443`, \
              found `nowhere`",
             "6:18: listeners[0].onUnmatched: `globex` is no tenant: write a tenant's name or `Reject`",
-            "7:5: listeners[0].steer: not available yet",
+            "7:5: listeners[0].proxyProtocol: not available yet",
         ],
+    );
+}
+
+#[test]
+fn a_port_of_a_prefix_is_steered_once() {
+    spoiled(
+        "onUnmatched: Reject",
+        "onUnmatched: Reject\n    steer: [\"10.0.0.0/8:1-99\", \"10.0.0.0/8:99\", \"10.0.0.0/9:99\", \"[::/0]:443\"]",
+        &["6:33: listeners[0].steer[1]: ports of `10.0.0.0/8` are already steered at 6:13"],
+    );
+}
+
+#[test]
+fn steering_does_not_take_what_another_listens_on() {
+    let second = "onUnmatched: Reject\n  - name: v4\n    address: 127.0.0.1:80\n    steer: ";
+    spoiled(
+        "onUnmatched: Reject",
+        &format!("{second}[\"127.0.0.1:80\", \"[::/0]:443\"]"),
+        &["8:29: listeners[1].steer[1]: IPv6 cannot be steered to the IPv4 address `127.0.0.1:80`: \
+             listen on `[::]:80`"],
+    );
+    spoiled(
+        "onUnmatched: Reject",
+        "onUnmatched: Reject\n    steer: [\"127.0.0.1:80-90\"]\n  - name: v4\n    address: 127.0.0.1:85",
+        &["6:13: listeners[0].steer[0]: takes the address that is listened on at 8:14"],
     );
 }
