@@ -3,6 +3,8 @@
 
 mod object;
 mod pins;
+mod raw;
+pub mod steer;
 mod unavailable;
 
 pub use object::{load, load_program};

@@ -29,7 +29,8 @@ pub fn load<'l>(set: &ProgramSet, configure: impl FnOnce(&mut EbpfLoader<'l>)) -
     Ok(object)
 }
 
-/// Has the verifier check a program, which can be attached afterwards.
+/// Has the verifier check a program, which can be attached afterwards. A program refers to its maps by descriptors, so
+/// none may be taken from `object` and closed before.
 pub fn load_program<'o, P>(
     object: &'o mut Ebpf,
     name: &'static str,

@@ -27,12 +27,10 @@ impl Pins {
         if is_bpffs(&own) {
             return Ok(Self { root: own });
         }
-        let host = Path::new(HOST_MOUNT);
-        if is_bpffs(host) {
-            let root = host.join(FOLDER).join(instance(runtime_dir));
-            for folder in [host.join(FOLDER), root.clone()] {
-                private_folder(&folder)?;
-            }
+        if is_bpffs(Path::new(HOST_MOUNT)) {
+            let root = on_the_host(runtime_dir);
+            private_folder(&Path::new(HOST_MOUNT).join(FOLDER))?;
+            private_folder(&root)?;
             return Ok(Self { root });
         }
         fs::create_dir_all(runtime_dir).map_err(failed("make", runtime_dir))?;
@@ -41,6 +39,12 @@ impl Pins {
             .map_err(|error| failed("mount", &own)(error.into()))?;
         info!(path = %own.display(), "bpffs mounted");
         Ok(Self { root: own })
+    }
+
+    /// The folder of a former start, if there is one; makes and mounts nothing.
+    pub fn find(runtime_dir: &Path) -> Option<Self> {
+        let (own, host) = (runtime_dir.join(OWN_MOUNT), on_the_host(runtime_dir));
+        [own, host].into_iter().find(|root| is_bpffs(root)).map(|root| Self { root })
     }
 
     /// For a pinned object that all versions of the router understand.
@@ -87,6 +91,10 @@ fn private_folder(path: &Path) -> Result<(), Unavailable> {
 
 fn is_bpffs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == BPF_FS_MAGIC)
+}
+
+fn on_the_host(runtime_dir: &Path) -> PathBuf {
+    Path::new(HOST_MOUNT).join(FOLDER).join(instance(runtime_dir))
 }
 
 /// The name of the runtime folder and a hash of its whole path. bpffs takes no dots (kernel/bpf/inode.c, bpf_lookup).

@@ -144,7 +144,9 @@ fn duplicate(error: &io::Error) -> io::Error {
 
 /// Where the verifier says what it did not like: before its statistics.
 fn last_line(log: &str) -> &str {
-    let statistics = |line: &&str| line.starts_with("processed ") || line.starts_with("verification time");
+    let statistics = |line: &&str| {
+        line.starts_with("processed ") || line.starts_with("verification time") || line.starts_with("stack depth")
+    };
     log.lines().rev().map(str::trim).find(|line| !line.is_empty() && !statistics(line)).unwrap_or("no reason given")
 }
 
