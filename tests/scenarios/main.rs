@@ -24,6 +24,7 @@ mod real_clients;
 mod rejects;
 mod resets;
 mod router_crash;
+mod steer;
 mod supervisor_crash;
 mod terminator_crash;
 mod trickling_clients;
