@@ -5,6 +5,7 @@
 mod access_log;
 mod admin_endpoint;
 mod backend_unavailable;
+mod backends;
 mod bulk_transfer;
 mod certificates;
 mod client_validation;

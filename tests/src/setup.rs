@@ -128,7 +128,8 @@ impl Listener {
 pub struct Tenant {
     name: String,
     hostnames: Vec<String>,
-    backend: SocketAddr,
+    /// Address and weight of each.
+    backends: Vec<(SocketAddr, u16)>,
     certificates: Vec<Identity>,
     tls_lines: Vec<String>,
     lines: Vec<String>,
@@ -140,7 +141,7 @@ impl Tenant {
         Self {
             name: name.to_owned(),
             hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
-            backend,
+            backends: vec![(backend, 1)],
             certificates: Vec::new(),
             tls_lines: Vec::new(),
             lines: Vec::new(),
@@ -150,6 +151,13 @@ impl Tenant {
     /// Its TLS ends in a terminator with this certificate.
     pub fn terminate(name: &str, hostnames: &[&str], backend: SocketAddr, certificate: &Identity) -> Self {
         Self::passthrough(name, hostnames, backend).certificate(certificate)
+    }
+
+    /// One more backend.
+    #[must_use]
+    pub fn backend(mut self, address: SocketAddr, weight: u16) -> Self {
+        self.backends.push((address, weight));
+        self
     }
 
     /// One more certificate.
@@ -176,7 +184,10 @@ impl Tenant {
     fn write_yaml(&self, yaml: &mut String, folder: &Path) {
         let mode = if self.certificates.is_empty() { "Passthrough" } else { "Terminate" };
         let _ = writeln!(yaml, "  - name: {}\n    hostnames: {:?}\n    mode: {mode}", self.name, self.hostnames);
-        let _ = writeln!(yaml, "    backends: [{{ address: \"{}\" }}]", self.backend);
+        yaml.push_str("    backends:\n");
+        for (address, weight) in &self.backends {
+            let _ = writeln!(yaml, "      - {{ address: \"{address}\", weight: {weight} }}");
+        }
         for line in &self.lines {
             let _ = writeln!(yaml, "    {line}");
         }

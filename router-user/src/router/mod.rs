@@ -4,6 +4,7 @@ mod accept;
 mod access;
 mod connection;
 mod connection_id;
+mod health;
 mod listen;
 mod live;
 pub mod outcome;
@@ -24,8 +25,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ::connection::lifeline::supervisor_gone;
-use ::connection::{AccessLog, Drain};
-use config::AccessLogPath;
+use ::connection::{AccessLog, Backends, Drain};
+use config::{AccessLogPath, Mode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -34,9 +35,9 @@ use self::privileges::drop_privileges;
 pub use self::worker::Shared;
 use self::worker::permit_count;
 use crate::admin::{self, AdminState};
-use crate::cli::Failure;
 use crate::commands::load;
 use crate::ebpf::steer::Steering;
+use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::metrics::WorkerCounters;
 use crate::routing::Routing;
@@ -73,6 +74,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
             .collect(),
         steering,
+        backends: config
+            .tenants
+            .iter()
+            .map(|tenant| (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))))
+            .collect(),
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -110,6 +116,7 @@ fn start(
             worker::spawn(index, shared.clone(), counters.clone(), own)
         })
         .collect::<io::Result<Vec<_>>>()?;
+    health::spawn(shared)?;
     if let Some(socket) = admin_socket {
         admin::spawn(socket, AdminState::new(shared.clone(), counters))?;
     }

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use ::connection::dial;
 use ::connection::relay::{RelayOutcome, relay_tcp};
+use ::connection::{DialError, dial};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
@@ -19,10 +19,12 @@ pub(super) async fn serve(worker: &Worker, tenant: usize, stream: TcpStream, mut
     let counters = &worker.counters.tenants[tenant];
     let _active = counters.active();
     let dialled = Instant::now();
-    let connected = dial(settings.backend, settings.connect_timeout).await;
-    record.connected(dialled.elapsed());
-    let backend = match connected {
-        Ok(backend) => backend,
+    let Some(backends) = &worker.shared.backends[tenant] else { return };
+    let connected = backends.connect(record.client().ip(), settings.connect_timeout, dial).await;
+    let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
+    record.connected(address, dialled.elapsed());
+    let (backend, _lease) = match connected {
+        Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
                 tenant,
