@@ -1,7 +1,7 @@
 //! One router process after the other takes the steering over while clients connect as fast as they can.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,6 +12,7 @@ use tests::binaries;
 use tests::http;
 use tests::log::Log;
 use tests::patience::{PATIENCE, eventually};
+use tests::raw_client::RawClient;
 use tests::router_process::send_signal;
 use tests::scratch::Scratch;
 use tests::tls_client::tcp;
@@ -22,7 +23,7 @@ use super::site::{Greeting, Site, greet, greet_slowly, setup};
 fn new_processes_take_over_in_a_storm_and_no_connection_is_refused() {
     let Some(site) = Site::new("the hand-over of steered listeners") else { return };
     let scratch = Scratch::new().unwrap();
-    let mut current = Generation::start(&site, &scratch);
+    let mut current = Generation::start(&site, &scratch, STEERING);
     let mut retired = Vec::new();
     let over = AtomicBool::new(false);
 
@@ -34,7 +35,7 @@ fn new_processes_take_over_in_a_storm_and_no_connection_is_refused() {
             })
             .collect();
         for _ in 1..GENERATIONS {
-            let next = Generation::start(&site, &scratch);
+            let next = Generation::start(&site, &scratch, STEERING);
             next.log.wait_for(PATIENCE, &["steer", "took over"]).unwrap();
             let previous = std::mem::replace(&mut current, next);
             previous.retire();
@@ -56,6 +57,21 @@ fn new_processes_take_over_in_a_storm_and_no_connection_is_refused() {
     println!("{GENERATIONS} processes served {echoed} connections");
     assert_eq!(greetings.into_iter().collect::<Vec<_>>(), [(Greeting::Echoed, echoed)]);
     assert!(echoed > 1_000, "{echoed} connections are no storm");
+}
+
+#[test]
+fn a_configuration_without_steer_ends_what_a_killed_router_left() {
+    let Some(site) = Site::new("the end of another router's steering") else { return };
+    let scratch = Scratch::new().unwrap();
+    let steered = SocketAddr::from(([10, 99, 0, 1], 20_000));
+    let other = site.network.router.run(|| Ok(TcpListener::bind(steered)?)).unwrap();
+    let denying = [STEERING[0], "clients: { deny: [\"10.0.1.2/32\"] }"];
+    drop(Generation::start(&site, &scratch, &denying));
+    assert_eq!(site.at_client(|| greet(steered)), Greeting::Refused, "the program has outlived its router");
+
+    let _router = Generation::start(&site, &scratch, &[]);
+    site.at_client(|| drop(RawClient::connect(steered).unwrap()));
+    drop(other);
 }
 
 /// Connects until it is over; one client sends its hello so late that the router changes in between.
@@ -81,9 +97,9 @@ struct Generation {
 }
 
 impl Generation {
-    fn start(site: &Site, scratch: &Scratch) -> Self {
+    fn start(site: &Site, scratch: &Scratch, listener_lines: &[&str]) -> Self {
         let start = || {
-            let setup = setup(site).listener_line("steer: [\"10.99.0.0/16:20000-29999\"]");
+            let setup = listener_lines.iter().fold(setup(site), |setup, line| setup.listener_line(line));
             let written = setup.write(scratch)?;
             let mut process = Command::new(binaries::sni_router()?)
                 .args(["router", "--config"])
@@ -120,6 +136,7 @@ impl Drop for Generation {
     }
 }
 
+const STEERING: &[&str] = &["steer: [\"10.99.0.0/16:20000-29999\"]"];
 const GENERATIONS: usize = 10;
 const CLIENTS: u16 = 4;
 /// Longer than the kernel keeps silent connections to itself.
