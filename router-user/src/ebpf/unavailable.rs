@@ -35,7 +35,7 @@ pub enum Unavailable {
         log: String,
     },
     /// No bpffs to pin to.
-    #[error("bpffs: {operation} {}: {source}", path.display())]
+    #[error("bpffs: {operation} {}: {source} (mount -t bpf bpf /sys/fs/bpf makes one for all)", path.display())]
     Bpffs {
         /// What was tried.
         operation: &'static str,
