@@ -13,13 +13,14 @@ pub mod drain;
 pub mod farewell;
 pub mod handoff;
 pub mod lifeline;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
 pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
-pub use dial::{DialError, dial};
+pub use dial::{DialError, dial, dial_announced};
 pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use farewell::Alert;
 pub use reset::{close_will_reset, reset};

@@ -74,6 +74,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         tls,
         backends: Arc::new(Backends::of(tenant)),
         connect_timeout: tenant.connect_timeout,
+        proxy_protocol: tenant.proxy_protocol.clone(),
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,
         router_uid,

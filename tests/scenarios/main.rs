@@ -21,6 +21,7 @@ mod listeners_and_names;
 mod passthrough_mutual_tls;
 mod post_quantum;
 mod privileges;
+mod proxy_protocol;
 mod real_clients;
 mod rejects;
 mod resets;

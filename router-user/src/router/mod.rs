@@ -11,6 +11,7 @@ pub mod outcome;
 mod passthrough;
 pub mod peek;
 mod privileges;
+mod proxy_header;
 mod reject;
 mod rejection;
 mod socket_options;

@@ -24,6 +24,8 @@ pub enum HelloOutcome {
     ClientClosed,
     /// The client reset the connection before the hello was whole.
     ClientReset,
+    /// A trusted sender's PROXY header is missing or wrong.
+    ProxyHeader,
     /// A drain ended the wait.
     Drained,
 }
@@ -85,6 +87,8 @@ pub enum ConnectionOutcome {
     TooSlow,
     /// See [`HelloOutcome::TooLarge`].
     TooLarge,
+    /// See [`HelloOutcome::ProxyHeader`].
+    ProxyHeader,
     /// The client left before it said where it wanted to go.
     ClientClosed,
 }
@@ -102,7 +106,7 @@ pub enum Mode {
 
 impl HelloOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::Malformed,
         Self::NotTls,
@@ -111,6 +115,7 @@ impl HelloOutcome {
         Self::TooLarge,
         Self::ClientClosed,
         Self::ClientReset,
+        Self::ProxyHeader,
         Self::Drained,
     ];
 
@@ -125,6 +130,7 @@ impl HelloOutcome {
             Self::TooLarge => "too_large",
             Self::ClientClosed => "client_closed",
             Self::ClientReset => "client_reset",
+            Self::ProxyHeader => "proxy_header",
             Self::Drained => "drained",
         }
     }
@@ -132,7 +138,7 @@ impl HelloOutcome {
 
 impl ConnectionOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::ClientReset,
         Self::BackendReset,
@@ -159,6 +165,7 @@ impl ConnectionOutcome {
         Self::PlainHttp,
         Self::TooSlow,
         Self::TooLarge,
+        Self::ProxyHeader,
         Self::ClientClosed,
     ];
 
@@ -219,6 +226,7 @@ impl ConnectionOutcome {
             Self::PlainHttp => "plain_http",
             Self::TooSlow => "too_slow",
             Self::TooLarge => "too_large",
+            Self::ProxyHeader => "proxy_header",
             Self::ClientClosed => "client_closed",
         }
     }

@@ -2,24 +2,34 @@
 
 use std::sync::atomic::Ordering;
 
+use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{RelayOutcome, relay_tcp};
-use ::connection::{DialError, dial};
+use ::connection::{DialError, dial_announced};
+use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::connection::{TenantFailure, fail};
+use super::connection::{Arrival, TenantFailure, fail};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::worker::Worker;
 
 /// Serves a connection whose TLS stays end to end, hello and all that follows.
-pub(super) async fn serve(worker: &Worker, tenant: usize, stream: TcpStream, mut record: AccessRecord<'_>) {
+pub(super) async fn serve(
+    worker: &Worker,
+    tenant: usize,
+    stream: TcpStream,
+    arrival: &Arrival<'_>,
+    mut record: AccessRecord<'_>,
+) {
     let settings = &worker.shared.config.tenants[tenant];
     let counters = &worker.counters.tenants[tenant];
     let _active = counters.active();
     let dialled = Instant::now();
     let Some(backends) = &worker.shared.backends[tenant] else { return };
+    let header = proxy_header(settings, arrival, &stream, record.server_name());
+    let dial = async |address, time_limit| dial_announced(address, time_limit, &header).await;
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, dial).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
@@ -52,4 +62,12 @@ pub(super) async fn serve(worker: &Worker, tenant: usize, stream: TcpStream, mut
     }
     debug!(id = %record.id(), tenant = settings.name, outcome = outcome.label(), path = end.path.as_str(), "ended");
     record.end(Mode::Passthrough.label(), outcome);
+}
+
+/// What the backend expects ahead of the client's bytes; empty for most tenants.
+fn proxy_header(tenant: &Tenant, arrival: &Arrival<'_>, stream: &TcpStream, server_name: Option<&str>) -> Vec<u8> {
+    let Some(settings) = &tenant.proxy_protocol else { return Vec::new() };
+    // getsockname(2) fails on no connected socket.
+    let local = arrival.local(stream).unwrap_or(arrival.client);
+    header(settings, &Origin { client: arrival.client, local, id: arrival.id, server_name, tls: None })
 }

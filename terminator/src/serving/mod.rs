@@ -3,6 +3,7 @@
 
 mod handshake;
 mod path;
+mod proxy_header;
 mod record;
 mod router_link;
 mod shutdown;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use config::ProxyProtocol;
 use connection::backends::probe;
 use connection::handoff::{HandoffListener, TerminatorStatus};
 use connection::{AccessLog, Backends, Drain};
@@ -39,6 +41,8 @@ pub(crate) struct Tenant {
     pub backends: Arc<Backends>,
     /// Limit of the dial.
     pub connect_timeout: Duration,
+    /// The PROXY header that the backends get.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
