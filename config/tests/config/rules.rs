@@ -218,7 +218,7 @@ fn all_errors_of_a_file_come_in_its_order() {
             "5:14: listeners[0].address: expected an IP address and port, such as `10.2.0.9:443` or `[::1]:443`, \
              found `nowhere`",
             "6:18: listeners[0].onUnmatched: `globex` is no tenant: write a tenant's name or `Reject`",
-            "7:5: listeners[0].proxyProtocol: not available yet",
+            "7:20: listeners[0].proxyProtocol.from: is missing",
         ],
     );
 }
