@@ -192,6 +192,8 @@ pub struct Tenant {
     pub health_check: Option<HealthCheck>,
     /// Limit of the dial, over all backends that are tried for one connection.
     pub connect_timeout: Duration,
+    /// Bounds of what it may use.
+    pub limits: TenantLimits,
     /// The PROXY header that the backends get; `None` means none.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
@@ -236,6 +238,17 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
     /// Good probes in a row until it gets some again; at least 1.
     pub healthy_after: u32,
+}
+
+/// Bounds of what a tenant may use; `None` means no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Connections at one time.
+    pub max_connections: Option<u32>,
+    /// New connections per second; as many at once.
+    pub connection_rate: Option<u32>,
+    /// TLS handshakes per second; as many at once. `None` under Passthrough.
+    pub handshake_rate: Option<u32>,
 }
 
 /// The PROXY header that backends get.

@@ -17,6 +17,7 @@ mod drain;
 mod fakes_alone;
 mod half_close;
 mod key_files;
+mod limits;
 mod listeners_and_names;
 mod passthrough_mutual_tls;
 mod post_quantum;

@@ -8,7 +8,6 @@ impl Context<'_> {
     /// Refuses the fields of a tenant that are not available yet.
     pub(super) fn not_yet_in_tenant(&self, file: &TenantFile) {
         self.not_yet("backendTls", &file.backend_tls);
-        self.not_yet("limits", &file.limits);
     }
 
     /// Refuses the fields of a tenant of mode Terminate that are not available yet.

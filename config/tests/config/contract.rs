@@ -18,7 +18,6 @@ tests/files/design.yaml:37:9: tenants[1].tls.clientValidation.crl: not available
 tests/files/design.yaml:38:9: tenants[1].tls.clientValidation.allow: not available yet
 tests/files/design.yaml:49:83: tenants[1].proxyProtocol.tlvs[4]: groups is not available yet
 tests/files/design.yaml:50:5: tenants[1].backendTls: not available yet
-tests/files/design.yaml:52:5: tenants[1].limits: not available yet
 tests/files/design.yaml:53:40: tenants[1].sandbox.memoryMax: not available yet
 tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
     assert_eq!(error.to_string(), expected);

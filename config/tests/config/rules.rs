@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Balance, HealthCheck, ProxyProtocol, ProxyTlv, ProxyVersion};
+use config::{Balance, HealthCheck, ProxyProtocol, ProxyTlv, ProxyVersion, TenantLimits};
 
 use crate::texts::{changed, spoiled};
 
@@ -323,4 +323,23 @@ fn a_proxy_header_tells_only_what_is_known() {
     assert_eq!(pinniped.tenants[0].proxy_protocol, Some(expected));
     let trusting = changed("    onUnmatched: Reject", "    proxyProtocol: { from: [10.0.0.0/8] }");
     assert_eq!(trusting.listeners[0].proxy_protocol_from, ["10.0.0.0/8".parse().unwrap()]);
+}
+
+#[test]
+fn limits_are_above_zero_and_handshakes_are_the_terminator_s() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { maxConnections: 0 }",
+        &["11:31: tenants[0].limits.maxConnections: is 0, and must be from 1 to 4294967295"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { handshakeRate: 5 }",
+        &["11:15: tenants[0].limits.handshakeRate: is only for mode Terminate: this tenant's handshakes are its \
+           backends'"],
+    );
+    let limits =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    limits: { connectionRate: 5 }").tenants[0].limits;
+    assert_eq!(limits, TenantLimits { connection_rate: Some(5), ..TenantLimits::default() });
 }

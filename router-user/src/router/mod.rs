@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ::connection::lifeline::supervisor_gone;
-use ::connection::{AccessLog, Backends, Drain};
-use config::{AccessLogPath, Mode};
+use ::connection::{AccessLog, Backends, Drain, Limits};
+use config::{AccessLogPath, Mode, Tenant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -80,6 +80,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .iter()
             .map(|tenant| (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))))
             .collect(),
+        limits: config.tenants.iter().map(|tenant| Arc::new(limits(tenant))).collect(),
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -161,6 +162,12 @@ fn held(shared: &Shared) -> usize {
             (permit_count(listener.max_connections) as usize).saturating_sub(permits.available_permits())
         })
         .sum()
+}
+
+/// Connections of Terminate tenants are not the router's for long; their terminators count them.
+fn limits(tenant: &Tenant) -> Limits {
+    let most = tenant.limits.max_connections.filter(|_| tenant.mode == Mode::Passthrough);
+    Limits::new(most, tenant.limits.connection_rate)
 }
 
 fn open_access_log(path: &AccessLogPath) -> Result<AccessLog, Failure> {
