@@ -18,6 +18,7 @@ mod name;
 mod report;
 mod resolve;
 mod schema;
+mod steer;
 mod suggest;
 mod text;
 mod uid;

@@ -116,6 +116,9 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What the kernel steers here without being bound. No two listeners have the same ports of the same prefix; of
+    /// two prefixes that cover an address, the longer one has it.
+    pub steer: Vec<Steer>,
     /// Bounds of the peek step.
     pub client_hello: ClientHelloLimits,
     /// What a hello without a server name gets.
@@ -128,6 +131,24 @@ pub struct Listener {
     pub clients: ClientFilter,
     /// Connections that the router itself holds for this listener at one time.
     pub max_connections: usize,
+}
+
+/// Destinations that belong to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steer {
+    /// The addresses; IPv6 only when the listener's own address is IPv6.
+    pub prefix: IpNet,
+    /// Their ports.
+    pub ports: PortRange,
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port; not 0.
+    pub first: u16,
+    /// The highest port; not below `first`.
+    pub last: u16,
 }
 
 /// Bounds of the peek step.
@@ -174,6 +195,8 @@ pub struct Tenant {
     pub health_check: Option<HealthCheck>,
     /// Limit of the dial, over all backends that are tried for one connection.
     pub connect_timeout: Duration,
+    /// Bounds of what it may use.
+    pub limits: TenantLimits,
     /// The PROXY header that the backends get; `None` means none.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
@@ -218,6 +241,17 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
     /// Good probes in a row until it gets some again; at least 1.
     pub healthy_after: u32,
+}
+
+/// Bounds of what a tenant may use; `None` means no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Connections at one time.
+    pub max_connections: Option<u32>,
+    /// New connections per second; as many at once.
+    pub connection_rate: Option<u32>,
+    /// TLS handshakes per second; as many at once. `None` under Passthrough.
+    pub handshake_rate: Option<u32>,
 }
 
 /// The PROXY header that backends get.

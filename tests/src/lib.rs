@@ -14,6 +14,7 @@ pub mod http;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+pub mod network;
 pub mod patience;
 pub mod peer;
 pub mod ports;

@@ -2,7 +2,7 @@
 //! or the default. Writes the YAML and the secrets, starts nothing.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -41,6 +41,15 @@ impl Setup {
         self
     }
 
+    /// The IP address of the listener that was named last, instead of 127.0.0.1; `[::]` for both families.
+    #[must_use]
+    pub fn listener_address(mut self, address: IpAddr) -> Self {
+        if let Some(listener) = self.listeners.last_mut() {
+            listener.address = address;
+        }
+        self
+    }
+
     /// One more listener.
     #[must_use]
     pub fn listener(mut self, name: &str) -> Self {
@@ -62,7 +71,7 @@ impl Setup {
         let listeners = self
             .listeners
             .iter()
-            .map(|listener| Ok((listener.name.clone(), free_address()?)))
+            .map(|listener| Ok((listener.name.clone(), SocketAddr::new(listener.address, free_address()?.port()))))
             .collect::<Result<Vec<_>>>()?;
         let yaml = self.yaml(scratch.path(), admin, &listeners);
         let path = scratch.write("config.yaml", &yaml)?;
@@ -105,12 +114,13 @@ impl Default for Setup {
 
 struct Listener {
     name: String,
+    address: IpAddr,
     lines: Vec<String>,
 }
 
 impl Listener {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), lines: Vec::new() }
+        Self { name: name.to_owned(), address: Ipv4Addr::LOCALHOST.into(), lines: Vec::new() }
     }
 }
 

@@ -28,6 +28,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("format", &["fmt", "--all", "--check"]),
     ("lint", &["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]),
     ("edges", &["xtask", "edges"]),
+    ("ebpf", &["xtask", "ebpf", "--check"]),
     ("test", &["xtask", "test"]),
     ("benches", &["check", "--quiet", "--workspace", "--benches"]),
     ("fuzz", &["xtask", "fuzz", "--seconds", "60"]),

@@ -1,8 +1,10 @@
 //! `cargo xtask …`: the commands that a person types to run, test, check and measure sni-router.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod bench;
 mod cargo;
 mod ci;
+mod ebpf;
 mod edges;
 mod fuzz;
 mod run;
@@ -27,6 +29,8 @@ enum Command {
     Test(test::Arguments),
     /// Everything that a change has to pass
     Ci,
+    /// Build the eBPF object that is committed; with --check compare it with its sources
+    Ebpf(ebpf::Arguments),
     /// Check which crate may depend on which
     Edges,
     /// Fuzz the ClientHello parser
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Ci => ci::ci(),
+        Command::Ebpf(arguments) => ebpf::ebpf(&arguments),
         Command::Edges => edges::edges(),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::address::ListenAddress;
 use crate::duration::Span;
 use crate::field::Field;
+use crate::model::Steer;
 use crate::name::Name;
 use crate::text::Text;
 
@@ -19,9 +20,10 @@ pub(crate) struct ListenerFile {
     pub(crate) name: Field<Text<Name>>,
     /// Where it listens.
     pub(crate) address: Field<Text<ListenAddress>>,
-    /// Address prefixes with ports that are steered here without being bound. Not available yet.
+    /// Address prefixes with ports that the kernel steers here without their being bound. They must be local to the
+    /// host: `ip route add local PREFIX dev lo`.
     #[serde(default)]
-    pub(crate) steer: Field<Vec<Field<String>>>,
+    pub(crate) steer: Field<Vec<Field<Text<Steer>>>>,
     /// Bounds of reading the ClientHello.
     #[serde(default)]
     pub(crate) client_hello: Field<ClientHelloFile>,

@@ -55,7 +55,7 @@ pub(crate) struct TenantFile {
     /// Who may connect. Default: everybody.
     #[serde(default)]
     pub(crate) clients: Field<ClientsFile>,
-    /// Bounds of what it may use. Default: none. Not available yet.
+    /// Bounds of what it may use. Default: none.
     #[serde(default)]
     pub(crate) limits: Field<LimitsFile>,
     /// What its terminator runs as. Only for `mode: Terminate`.
@@ -182,16 +182,18 @@ pub(crate) enum ProxyTlvFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Limits")]
-#[expect(dead_code, reason = "known to the schema before it is available")]
 pub(crate) struct LimitsFile {
     /// Connections at one time.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub(crate) max_connections: Field<u32>,
-    /// New connections per second.
+    /// New connections per second; as many at once.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub(crate) connection_rate: Field<u32>,
-    /// TLS handshakes per second.
+    /// TLS handshakes per second; as many at once. Only for `mode: Terminate`.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub(crate) handshake_rate: Field<u32>,
 }
 

@@ -11,7 +11,7 @@ use crate::file::{
     ClientHelloFile, ClientsFile, ConfigFile, HELLO_BYTES, HELLO_TIMEOUT, ListenerFile, MAX_CONNECTIONS,
     MAX_HELLO_BYTES, MIN_HELLO_BYTES, REJECT,
 };
-use crate::model::{ClientFilter, ClientHelloLimits, Fallback, Listener};
+use crate::model::{ClientFilter, ClientHelloLimits, Fallback, Listener, Steer};
 use crate::text::Text;
 use crate::yaml::quoted;
 
@@ -25,9 +25,9 @@ pub(super) fn listeners(
 }
 
 fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, usize>) -> Option<Listener> {
-    context.not_yet_in_listener(file);
     let name = context.required(&file.name, "name");
     let address = context.required(&file.address, "address");
+    let steer = steer(context, file);
     let hello =
         context.group(&file.client_hello, "clientHello", DEFAULT_HELLO, |context, file| client_hello(&context, file));
     let on_no_server_name = fallback(context, &file.on_no_server_name, "onNoServerName", tenants);
@@ -40,12 +40,27 @@ fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, 
     Some(Listener {
         name: name?.0.0.clone(),
         address: address?.0.0,
+        steer: steer?,
         client_hello: hello?,
         on_no_server_name: on_no_server_name?,
         on_unmatched: on_unmatched?,
         proxy_protocol_from: proxy_protocol_from?,
         clients: clients?,
         max_connections: max_connections? as usize,
+    })
+}
+
+/// A socket that is bound to an IPv4 address cannot accept from an IPv6 one.
+fn steer(context: &Context<'_>, file: &ListenerFile) -> Option<Vec<Steer>> {
+    context.list(&file.steer, "steer", |context, Text(steer)| {
+        let address = file.address.value()?.0.0;
+        if address.is_ipv4() && matches!(steer.prefix, IpNet::V6(_)) {
+            let port = address.port();
+            let message = format!("IPv6 cannot be steered to the IPv4 address `{address}`: listen on `[::]:{port}`");
+            context.report.error(context.at, context.path, message);
+            return None;
+        }
+        Some(*steer)
     })
 }
 

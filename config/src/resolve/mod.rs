@@ -38,6 +38,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let names = unique::tenant_names(&context, file);
     unique::hostnames(&context, file);
     unique::listeners(&context, file);
+    unique::steered(&context, file);
     let identities = identity::identities(&context, file, uid_range);
     let listeners = listener::listeners(&context, file, &names);
     let tenants = tenant::tenants(&context, file, &identities);

@@ -14,7 +14,8 @@ use crate::file::{
     HEALTHY_AFTER, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile, TenantFile, UNHEALTHY_AFTER,
 };
 use crate::model::{
-    BackendTarget, Balance, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox, Tenant, Terminate,
+    BackendTarget, Balance, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox, Tenant, TenantLimits,
+    Terminate,
 };
 
 /// All tenants, in the order of the file.
@@ -60,6 +61,7 @@ fn tenant(
     let idle_timeout = context.duration(&file.idle_timeout, "idleTimeout", IDLE_TIMEOUT, SHORTEST_IDLE..=LONGEST_IDLE);
     let drain_timeout =
         context.duration(&file.drain_timeout, "drainTimeout", DRAIN_TIMEOUT, Span::millis(0)..=LONGEST_DRAIN);
+    let limits = limits(context, file);
     let proxy_protocol = proxy_protocol(context, file);
     let clients = clients(context, &file.clients);
     Some(Tenant {
@@ -70,6 +72,7 @@ fn tenant(
         balance: balance(*or_default(&file.balance, &BalanceFile::LeastConnections)?),
         health_check: health_check?,
         connect_timeout: connect_timeout?,
+        limits: limits?,
         proxy_protocol: proxy_protocol?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
@@ -168,6 +171,29 @@ fn health_check(context: &Context<'_>, file: &TenantFile) -> Option<Option<Healt
             unhealthy_after: unhealthy_after?,
             healthy_after: healthy_after?,
         }))
+    })
+}
+
+fn limits(context: &Context<'_>, tenant: &TenantFile) -> Option<TenantLimits> {
+    let is_passthrough = tenant.mode.value() == Some(&ModeFile::Passthrough);
+    context.group(&tenant.limits, "limits", TenantLimits::default(), |context, file| {
+        let bound = |field: &Field<u32>, name| {
+            let bound = context.number(field, name, 1, 1..=u32::MAX);
+            bound.map(|bound| (!field.is_missing()).then_some(bound))
+        };
+        if is_passthrough && !file.handshake_rate.is_missing() {
+            let message = "is only for mode Terminate: this tenant's handshakes are its backends'";
+            context.report.error(file.handshake_rate.key(), &context.path.field("handshakeRate"), message);
+            return None;
+        }
+        let max_connections = bound(&file.max_connections, "maxConnections");
+        let connection_rate = bound(&file.connection_rate, "connectionRate");
+        let handshake_rate = bound(&file.handshake_rate, "handshakeRate");
+        Some(TenantLimits {
+            max_connections: max_connections?,
+            connection_rate: connection_rate?,
+            handshake_rate: handshake_rate?,
+        })
     })
 }
 

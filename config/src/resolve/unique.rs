@@ -4,10 +4,16 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::context::Context;
 use super::seen::Seen;
+use crate::error::Position;
+use crate::field::Field;
 use crate::file::ConfigFile;
 use crate::hostname::HostnamePattern;
+use crate::model::PortRange;
+use crate::text::Text;
 
 /// The index of each tenant by its name.
 pub(super) fn tenant_names<'f>(context: &Context<'_>, file: &'f ConfigFile) -> HashMap<&'f str, usize> {
@@ -77,4 +83,70 @@ pub(super) fn listeners(context: &Context<'_>, file: &ConfigFile) {
         }
         Some(())
     });
+}
+
+/// No port of a prefix is steered twice, nor taken from the listener, or the admin endpoint, that is bound to it.
+pub(super) fn steered(context: &Context<'_>, file: &ConfigFile) {
+    let mut claims: HashMap<IpNet, Vec<Claim>> = HashMap::new();
+    let mut bound = |address: SocketAddr, owner: Option<usize>, at: Position| {
+        let ports = PortRange { first: address.port(), last: address.port() };
+        claims.entry(address.ip().into()).or_default().push(Claim { ports, owner, steered: false, at });
+    };
+    if let Some(Text(address)) = file.admin.value().and_then(|admin| admin.address.value()) {
+        bound(address.0, None, file.admin.at());
+    }
+    for (index, listener) in file.listeners.value().into_iter().flatten().enumerate() {
+        if let Some(listener) = listener.value()
+            && let Some(Text(address)) = listener.address.value()
+        {
+            bound(address.0, Some(index), listener.address.at());
+        }
+    }
+    let mut index = 0;
+    context.list(&file.listeners, "listeners", |context, listener| {
+        let owner = Some(index);
+        index += 1;
+        context.list(&listener.steer, "steer", |context, Text(steer)| {
+            let others = claims.entry(steer.prefix).or_default();
+            let in_the_way = |claim: &&Claim| {
+                (claim.steered || claim.owner != owner)
+                    && claim.ports.first <= steer.ports.last
+                    && steer.ports.first <= claim.ports.last
+            };
+            match others.iter().find(in_the_way) {
+                Some(other) => {
+                    let (prefix, at) = (steer.prefix, other.at);
+                    let message = if other.owner == owner {
+                        format!("ports of `{prefix}` are already listed at {at}")
+                    } else if other.steered {
+                        let (this, other) = (listener_name(file, owner), listener_name(file, other.owner));
+                        format!("ports of `{prefix}` are steered to {this} and, at {at}, to {other}: a port has one")
+                    } else {
+                        format!("takes the address of {} at {at}", listener_name(file, other.owner))
+                    };
+                    context.report.error(context.at, context.path, message);
+                }
+                None => others.push(Claim { ports: steer.ports, owner, steered: true, at: context.at }),
+            }
+            Some(())
+        })
+    });
+}
+
+fn listener_name(file: &ConfigFile, index: Option<usize>) -> String {
+    let Some(index) = index else { return "the admin endpoint".to_owned() };
+    let listener = file.listeners.value().and_then(|listeners| listeners.get(index)).and_then(Field::value);
+    match listener.and_then(|listener| listener.name.value()) {
+        Some(Text(name)) => format!("listener `{}`", name.0),
+        None => format!("listeners[{index}]"),
+    }
+}
+
+/// Ports of one prefix that belong to somebody.
+struct Claim {
+    ports: PortRange,
+    /// A listener's index; `None` for the admin endpoint.
+    owner: Option<usize>,
+    steered: bool,
+    at: Position,
 }

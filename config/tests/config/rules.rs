@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Balance, Config, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion};
+use config::{Balance, Config, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, TenantLimits};
 
 use crate::texts::{BASE, changed, spoiled};
 
@@ -210,7 +210,7 @@ fn numbers_and_durations_have_bounds() {
 fn all_errors_of_a_file_come_in_its_order() {
     spoiled(
         "user: 1000\nlisteners:\n  - name: tls\n    address: \"[::]:443\"\n    onUnmatched: Reject",
-        "usr: 1000\nworkers: 0\nlisteners:\n  - name: TLS\n    address: nowhere\n    onUnmatched: globex\n    steer: []",
+        "usr: 1000\nworkers: 0\nlisteners:\n  - name: TLS\n    address: nowhere\n    onUnmatched: globex\n    proxyProtocol: {}",
         &[
             "1:1: usr: unknown field: did you mean `user`?",
             "2:10: workers: is 0, and must be from 1 to 1024",
@@ -218,7 +218,7 @@ fn all_errors_of_a_file_come_in_its_order() {
             "5:14: listeners[0].address: expected an IP address and port, such as `10.2.0.9:443` or `[::1]:443`, \
              found `nowhere`",
             "6:18: listeners[0].onUnmatched: `globex` is no tenant: write a tenant's name or `Reject`",
-            "7:5: listeners[0].steer: not available yet",
+            "7:20: listeners[0].proxyProtocol.from: is missing",
         ],
     );
 }
@@ -267,6 +267,37 @@ fn backends_and_their_checks_are_as_written_or_as_documented() {
     let pinniped = changed(backends, several).tenants.remove(0);
     assert_eq!((pinniped.balance, pinniped.health_check), (Balance::SourceHash, None));
     assert_eq!(pinniped.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
+fn a_port_of_a_prefix_is_steered_once() {
+    spoiled(
+        "onUnmatched: Reject",
+        "onUnmatched: Reject\n    steer: [\"10.0.0.0/8:1-99\", \"10.0.0.0/8:99\", \"10.0.0.0/9:99\", \"[::/0]:443\"]",
+        &["6:32: listeners[0].steer[1]: ports of `10.0.0.0/8` are already listed at 6:13"],
+    );
+    spoiled(
+        "onUnmatched: Reject",
+        "onUnmatched: Reject\n    steer: [\"10.0.0.0/8:1-99\"]\n  - name: v4\n    address: 127.0.0.1:80\n    steer: [\"10.0.0.0/8:80-443\"]",
+        &["9:13: listeners[1].steer[0]: ports of `10.0.0.0/8` are steered to listener `v4` and, at 6:13, to listener \
+             `tls`: a port has one"],
+    );
+}
+
+#[test]
+fn steering_does_not_take_what_another_listens_on() {
+    let second = "onUnmatched: Reject\n  - name: v4\n    address: 127.0.0.1:80\n    steer: ";
+    spoiled(
+        "onUnmatched: Reject",
+        &format!("{second}[\"127.0.0.1:80\", \"[::/0]:443\"]"),
+        &["8:29: listeners[1].steer[1]: IPv6 cannot be steered to the IPv4 address `127.0.0.1:80`: \
+             listen on `[::]:80`"],
+    );
+    spoiled(
+        "onUnmatched: Reject",
+        "onUnmatched: Reject\n    steer: [\"127.0.0.1:80-90\"]\n  - name: v4\n    address: 127.0.0.1:85",
+        &["6:13: listeners[0].steer[0]: takes the address of listener `v4` at 8:14"],
+    );
 }
 
 #[test]
@@ -320,4 +351,23 @@ fn rules_for_client_certificates_say_what_they_mean_or_are_errors() {
         let error = Config::from_yaml(&BASE.replace("tls:", &validation(rest))).unwrap_err();
         assert!(error.to_string().ends_with(&format!("clientValidation.{message}")), "{error}");
     }
+}
+
+#[test]
+fn limits_are_above_zero_and_handshakes_are_the_terminator_s() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { maxConnections: 0 }",
+        &["11:31: tenants[0].limits.maxConnections: is 0, and must be from 1 to 4294967295"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { handshakeRate: 5 }",
+        &["11:15: tenants[0].limits.handshakeRate: is only for mode Terminate: this tenant's handshakes are its \
+           backends'"],
+    );
+    let limits =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    limits: { connectionRate: 5 }").tenants[0].limits;
+    assert_eq!(limits, TenantLimits { connection_rate: Some(5), ..TenantLimits::default() });
 }

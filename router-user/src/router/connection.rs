@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use ::connection::limits::Exceeded;
 use ::connection::{Alert, ConnectionId};
 use config::Listener;
 use tokio::net::TcpStream;
@@ -87,20 +88,31 @@ pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStr
     worker.counters.hello_bytes.observe(hello.bytes as f64);
     worker.counters.hello_seconds.observe(arrival.accepted.elapsed().as_secs_f64());
     record.hello(&hello);
-    match route(worker, &arrival, &hello) {
-        Decision::Passthrough { tenant, .. } => {
-            record.tenant(tenant);
-            passthrough::serve(worker, tenant, stream, &arrival, record).await;
-        }
-        Decision::Terminate { tenant, .. } => {
-            record.tenant(tenant);
-            terminate::serve(worker, tenant, stream, &arrival, &hello, record).await;
-        }
+    let (tenant, mode) = match route(worker, &arrival, &hello) {
+        Decision::Passthrough { tenant, .. } => (tenant, Mode::Passthrough),
+        Decision::Terminate { tenant, .. } => (tenant, Mode::Terminate),
         Decision::Reject(refusal) => {
             let reason = refusal.describe().to_owned();
-            refuse(worker, stream, record, Rejection::of_refusal(refusal), reason).await;
+            return refuse(worker, stream, record, Rejection::of_refusal(refusal), reason).await;
         }
+    };
+    record.tenant(tenant);
+    let _admission = match worker.shared.limits[tenant].admit() {
+        Ok(admission) => admission,
+        Err(exceeded) => return fail(worker, stream, record, over_limit(tenant, mode, exceeded)).await,
+    };
+    match mode {
+        Mode::Passthrough => passthrough::serve(worker, tenant, stream, &arrival, record).await,
+        _ => terminate::serve(worker, tenant, stream, &arrival, &hello, record).await,
     }
+}
+
+fn over_limit(tenant: usize, mode: Mode, exceeded: Exceeded) -> TenantFailure {
+    let (outcome, reason) = match exceeded {
+        Exceeded::Connections => (ConnectionOutcome::MaxConnections, "limits.maxConnections is reached"),
+        Exceeded::Rate => (ConnectionOutcome::ConnectionRate, "limits.connectionRate is reached"),
+    };
+    TenantFailure { tenant, mode, outcome, reason: reason.to_owned() }
 }
 
 /// Waits for the PROXY header or the hello within the deadline, and counts how that failed.

@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ::connection::lifeline::supervisor_gone;
-use ::connection::{AccessLog, Backends, Drain};
-use config::{AccessLogPath, Mode};
+use ::connection::{AccessLog, Backends, Drain, Limits};
+use config::{AccessLogPath, Mode, Tenant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -37,6 +37,7 @@ pub use self::worker::Shared;
 use self::worker::permit_count;
 use crate::admin::{self, AdminState};
 use crate::commands::load;
+use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::metrics::WorkerCounters;
@@ -57,6 +58,8 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::System(error.to_string()))?;
     let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
+    // Last, because it takes the connections from the process before.
+    let steering = Steering::start(&config, &sockets);
     drop_privileges(identity).map_err(|error| Failure::System(error.to_string()))?;
 
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
@@ -71,11 +74,13 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .iter()
             .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
             .collect(),
+        steering,
         backends: config
             .tenants
             .iter()
             .map(|tenant| (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))))
             .collect(),
+        limits: config.tenants.iter().map(|tenant| Arc::new(limits(tenant))).collect(),
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -137,6 +142,7 @@ fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: b
                 _ = hangup.recv() => info!("SIGHUP: reloading is not available yet"),
             }
         }
+        shared.steering.end();
         drain.start();
         info!(connections = held(shared), "draining");
         tokio::select! {
@@ -156,6 +162,12 @@ fn held(shared: &Shared) -> usize {
             (permit_count(listener.max_connections) as usize).saturating_sub(permits.available_permits())
         })
         .sum()
+}
+
+/// Connections of Terminate tenants are not the router's for long; their terminators count them.
+fn limits(tenant: &Tenant) -> Limits {
+    let most = tenant.limits.max_connections.filter(|_| tenant.mode == Mode::Passthrough);
+    Limits::new(most, tenant.limits.connection_rate)
 }
 
 fn open_access_log(path: &AccessLogPath) -> Result<AccessLog, Failure> {

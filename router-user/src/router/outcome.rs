@@ -67,6 +67,10 @@ pub enum ConnectionOutcome {
     NoneHealthy,
     /// The backend could not be connected to for any other reason.
     BackendFailed,
+    /// The tenant has as many connections as it may (`limits.maxConnections`).
+    MaxConnections,
+    /// The tenant has had as many new connections as it may in a second (`limits.connectionRate`).
+    ConnectionRate,
     /// The tenant's terminator was not there, or full, until the deadline.
     TerminatorUnavailable,
     /// No tenant claims the name.
@@ -138,7 +142,7 @@ impl HelloOutcome {
 
 impl ConnectionOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Ok,
         Self::ClientReset,
         Self::BackendReset,
@@ -155,6 +159,8 @@ impl ConnectionOutcome {
         Self::BackendNotPermitted,
         Self::NoneHealthy,
         Self::BackendFailed,
+        Self::MaxConnections,
+        Self::ConnectionRate,
         Self::TerminatorUnavailable,
         Self::UnknownName,
         Self::NoServerName,
@@ -216,6 +222,8 @@ impl ConnectionOutcome {
             Self::BackendNotPermitted => "backend_not_permitted",
             Self::NoneHealthy => "none_healthy",
             Self::BackendFailed => "backend_failed",
+            Self::MaxConnections => "max_connections",
+            Self::ConnectionRate => "connection_rate",
             Self::TerminatorUnavailable => "terminator_unavailable",
             Self::UnknownName => "unknown_name",
             Self::NoServerName => "no_server_name",

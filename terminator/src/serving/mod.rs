@@ -19,7 +19,7 @@ use std::time::Duration;
 use config::ProxyProtocol;
 use connection::backends::probe;
 use connection::handoff::{HandoffListener, SandboxPart, TerminatorStatus};
-use connection::{AccessLog, Backends, Drain};
+use connection::{AccessLog, Backends, Drain, Limits};
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -41,6 +41,8 @@ pub(crate) struct Tenant {
     pub tls: Arc<LiveTls>,
     /// Where its connections go.
     pub backends: Arc<Backends>,
+    /// What it may use.
+    pub limits: Arc<Limits>,
     /// Limit of the dial.
     pub connect_timeout: Duration,
     /// The PROXY header that the backends get.

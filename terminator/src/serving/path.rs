@@ -10,7 +10,7 @@ use connection::{close_will_reset, dial_announced};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::handshake::{Routed, shake_hands};
+use super::handshake::{Failed, Routed, shake_hands};
 use super::proxy_header::proxy_header;
 use super::record::Record;
 use super::worker::Worker;
@@ -29,6 +29,17 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
             // setsockopt(2) fails on a connection that the client has reset already.
             record.handshake_failed(Reason::ClientClosed, &error.to_string(), None);
             return record.end(Outcome::HandshakeFailed);
+        }
+    };
+
+    let _admission = match tenant.limits.admit() {
+        Ok(admission) => admission,
+        Err(exceeded) => {
+            let failed = Failed::over_limit(exceeded);
+            record.handshake_failed(failed.reason, &failed.words, None);
+            record.end(Outcome::HandshakeFailed);
+            unless_forced(&worker, failed.close(client)).await;
+            return;
         }
     };
 

@@ -1,0 +1,116 @@
+//! `cargo xtask ebpf`: the object with the kernel's programs, which is committed so that users need stable Rust alone.
+
+mod record;
+mod toolchain;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use self::record::{Record, sources_digest};
+use self::toolchain::Toolchain;
+use crate::cargo::{succeed, workspace};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Change nothing: fail when the committed object is not that of the sources
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn ebpf(arguments: &Arguments) -> Result<()> {
+    if arguments.check { check() } else { rebuild() }
+}
+
+fn rebuild() -> Result<()> {
+    let toolchain = Toolchain::find_or_install()?;
+    let object = build(&toolchain)?;
+    let record = Record::new(sources_digest()?, &object, toolchain.version()?);
+    fs::write(workspace().join(OBJECT), &object).with_context(|| format!("write {OBJECT}"))?;
+    record.write()?;
+    println!("{OBJECT}: {} bytes, {}", object.len(), record.toolchain);
+    Ok(())
+}
+
+/// The digests always; the bytes where the toolchain that is recorded is here or can be had.
+fn check() -> Result<()> {
+    let record = Record::read()?;
+    let committed = fs::read(workspace().join(OBJECT)).with_context(|| format!("read {OBJECT}"))?;
+    if record.object != record::digest(&committed) {
+        bail!("{OBJECT} is not the object that was recorded with it: cargo xtask ebpf");
+    }
+    if record.sources != sources_digest()? {
+        bail!("{OBJECT} was built from other sources than these: cargo xtask ebpf");
+    }
+    println!("{OBJECT}: belongs to its sources");
+    let toolchain = match Toolchain::find_or_install() {
+        Ok(toolchain) => toolchain,
+        Err(error) => {
+            println!("{OBJECT}: not rebuilt to compare: {error:#}");
+            return Ok(());
+        }
+    };
+    let version = toolchain.version()?;
+    if version != record.toolchain {
+        println!("{OBJECT}: not rebuilt to compare: it was built by {}, and here is {version}", record.toolchain);
+        return Ok(());
+    }
+    if build(&toolchain)? != committed {
+        bail!("{OBJECT} differs from what {version} makes of its sources: cargo xtask ebpf");
+    }
+    println!("{OBJECT}: byte for byte what {version} makes of its sources");
+    Ok(())
+}
+
+/// The object without debug sections; BTF stays, because the loader reads it.
+fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
+    let crate_folder = fs::canonicalize(workspace().join("router-ebpf")).context("folder router-ebpf")?;
+    let target = fs::canonicalize(workspace())?.join(TARGET);
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&crate_folder).args(["build", "--quiet", "--release", "--locked", "-Z", "build-std=core"]);
+    cargo.args(["--target", TRIPLE, "--target-dir"]).arg(&target);
+    // Of the cargo that runs this program; they would lead to its own compiler.
+    for variable in
+        ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"]
+    {
+        cargo.env_remove(variable);
+    }
+    toolchain.prepare(&mut cargo)?;
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain)?.join("\x1f"));
+    succeed(&mut cargo)?;
+    let linked = target.join(TRIPLE).join("release/router-ebpf");
+    let stripped = target.join("router-ebpf.o");
+    succeed(toolchain.objcopy()?.arg("--strip-debug").arg(&linked).arg(&stripped))?;
+    fs::read(&stripped).with_context(|| format!("read {}", stripped.display()))
+}
+
+/// The folders of this machine do not reach the object, so that everybody builds the same bytes.
+fn rustflags(toolchain: &Toolchain) -> Result<Vec<String>> {
+    let architecture = std::env::consts::ARCH;
+    let mut flags = vec![
+        format!("--cfg=bpf_target_arch=\"{architecture}\""),
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+    ];
+    let folders = [(fs::canonicalize(workspace())?, "/sni-router"), (cargo_home()?, "/cargo")];
+    for (folder, name) in folders.into_iter().chain(toolchain.folders()?) {
+        flags.push(format!("--remap-path-prefix={}={name}", folder.display()));
+    }
+    Ok(flags)
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    match (std::env::var_os("CARGO_HOME"), std::env::var_os("HOME")) {
+        (Some(folder), _) => Ok(folder.into()),
+        (None, Some(home)) => Ok(Path::new(&home).join(".cargo")),
+        (None, None) => bail!("neither CARGO_HOME nor HOME is set"),
+    }
+}
+
+/// What the router embeds.
+const OBJECT: &str = "router-ebpf/object/router-ebpf.o";
+const TARGET: &str = "target/ebpf";
+/// Little-endian, as all machines are that the router runs on.
+const TRIPLE: &str = "bpfel-unknown-none";
