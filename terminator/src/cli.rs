@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::check::check;
 use crate::start::{Request, StartError, run};
 
 /// Ends the TLS of one tenant of sni-router; holds this tenant's keys and nobody else's.
@@ -37,6 +38,18 @@ enum Command {
         /// Drain and exit when the standard input ends: the supervisor is gone.
         #[arg(long, hide = true)]
         supervised: bool,
+    },
+    /// Look at one tenant's certificates and print what is wrong with them: 0 nothing, 1 problems.
+    ///
+    /// `sni-router check` starts this itself. Started as root, it becomes the tenant's user first, so what it can read
+    /// is what the tenant's terminator can read.
+    Check {
+        /// The configuration file (YAML), the same as the router's.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The tenant's name in the configuration.
+        #[arg(long, value_name = "NAME")]
+        tenant: String,
     },
     /// Try from inside the confinement what somebody who has taken a terminator over would try. Only in debug builds.
     #[cfg(debug_assertions)]
@@ -78,6 +91,13 @@ impl Cli {
                 #[cfg(debug_assertions)]
                 attempts: Vec::new(),
             },
+            Command::Check { config, tenant } => {
+                return match check(&config, &tenant) {
+                    Ok(true) => ExitCode::SUCCESS,
+                    Ok(false) => ExitCode::from(INPUT_IS_WRONG),
+                    Err(error) => end(&error),
+                };
+            }
             #[cfg(debug_assertions)]
             Command::Attempt { config: Some(config), tenant, socket, attempts } => {
                 Request { config, tenant, socket: socket.unwrap_or_default(), supervised: false, attempts }
@@ -88,12 +108,16 @@ impl Cli {
                 return ExitCode::SUCCESS;
             }
         };
-        let Err(error) = run(&request) else { return ExitCode::SUCCESS };
-        eprintln!("sni-terminator: {error}");
-        match error {
-            StartError::Input(_) => ExitCode::from(INPUT_IS_WRONG),
-            StartError::System(_) => ExitCode::from(SYSTEM_REFUSED),
-        }
+        run(&request).err().map_or(ExitCode::SUCCESS, |error| end(&error))
+    }
+}
+
+/// Says why, and chooses the exit code.
+fn end(error: &StartError) -> ExitCode {
+    eprintln!("sni-terminator: {error}");
+    match error {
+        StartError::Input(_) => ExitCode::from(INPUT_IS_WRONG),
+        StartError::System(_) => ExitCode::from(SYSTEM_REFUSED),
     }
 }
 

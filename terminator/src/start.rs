@@ -107,7 +107,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     serve(tenant, keeper, confinement, &request.socket, workers, request.supervised).map_err(system)
 }
 
-fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), StartError> {
+pub(crate) fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), StartError> {
     let found = config.tenants.iter().enumerate().find(|(_, tenant)| tenant.name == name);
     match found {
         Some((index, tenant)) => match &tenant.mode {
@@ -127,7 +127,7 @@ fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), St
     }
 }
 
-fn identity(config: &Config, tenant: &str) -> Result<Identity, StartError> {
+pub(crate) fn identity(config: &Config, tenant: &str) -> Result<Identity, StartError> {
     let identity = config.tenant_uid(tenant).zip(config.tenant_gid(tenant));
     let (uid, gid) = identity.ok_or_else(|| StartError::Input(format!("tenant {tenant} has no uid")))?;
     Ok(Identity { uid, gid })
@@ -144,7 +144,7 @@ fn open_access_log(path: &AccessLogPath) -> Result<AccessLogFile, StartError> {
 }
 
 /// What is left to a confined terminator. Folders, not files: a file that is replaced is another one to Landlock.
-fn needs(tenant: &config::Tenant, terminate: &Terminate, socket: &Path) -> Needs {
+pub(crate) fn needs(tenant: &config::Tenant, terminate: &Terminate, socket: &Path) -> Needs {
     let read: BTreeSet<PathBuf> = files_of(terminate).iter().flat_map(|file| folders_with_content(file)).collect();
     Needs {
         read: read.into_iter().collect(),
@@ -162,10 +162,10 @@ fn raise_file_limit() {
     }
 }
 
-fn input(error: impl std::fmt::Display) -> StartError {
+pub(crate) fn input(error: impl std::fmt::Display) -> StartError {
     StartError::Input(error.to_string())
 }
 
-fn system(error: impl std::fmt::Display) -> StartError {
+pub(crate) fn system(error: impl std::fmt::Display) -> StartError {
     StartError::System(error.to_string())
 }

@@ -1,4 +1,5 @@
-//! `sni-router check`: the configuration file, without starting anything.
+//! `sni-router check`: the configuration file, and the certificates as their terminators see them. Starts nothing that
+//! serves.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use config::{Config, LoadError};
 use serde_json::{Value, json};
 
+use super::certificates::reports;
 use crate::failure::Failure;
 
 /// Prints one line when the configuration file is right; what is wrong with it is the failure. With `as_json`, both
@@ -14,10 +16,25 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     let loaded = Config::load(path);
     if as_json {
         let problems = loaded.as_ref().err().map(problems).unwrap_or_default();
-        print(&format!("{:#}", json!({ "file": path, "ok": loaded.is_ok(), "problems": problems })))?;
-        return loaded.map(drop).map_err(|_| Failure::Told);
+        let certificates = loaded.as_ref().map_or_else(|_| Ok(Vec::new()), |config| reports(config, path))?;
+        let ok = loaded.is_ok() && !certificates.iter().any(|report| report.is_problem);
+        let certificates: Vec<Value> = certificates
+            .iter()
+            .filter(|report| !report.text.is_empty())
+            .map(|report| json!({ "tenant": report.tenant, "problem": report.is_problem, "message": report.text }))
+            .collect();
+        let document = json!({ "file": path, "ok": ok, "problems": problems, "certificates": certificates });
+        print(&format!("{document:#}"))?;
+        return if ok { Ok(()) } else { Err(Failure::Told) };
     }
     let config = loaded.map_err(Failure::Config)?;
+    let certificates = reports(&config, path)?;
+    for report in certificates.iter().filter(|report| !report.text.is_empty()) {
+        print(&format!("tenant {}:\n  {}", report.tenant, report.text.replace('\n', "\n  ")))?;
+    }
+    if certificates.iter().any(|report| report.is_problem) {
+        return Err(Failure::Told);
+    }
     let hostnames: usize = config.tenants.iter().map(|tenant| tenant.hostnames.len()).sum();
     print(&format!(
         "{}: ok; listeners: {}, tenants: {}, hostnames: {hostnames}",

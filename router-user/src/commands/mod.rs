@@ -1,5 +1,6 @@
 //! The commands that answer a question and end: check, route, schema.
 
+mod certificates;
 pub mod check;
 pub mod route;
 pub mod schema;

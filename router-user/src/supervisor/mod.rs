@@ -5,7 +5,7 @@ mod backoff;
 mod child;
 mod runtime_dir;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Mode};
@@ -43,21 +43,29 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
 fn children(config: &Config, config_file: &Path) -> Result<Vec<Child>, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
-    let terminator = program.with_file_name(TERMINATOR);
     let mut children = vec![Child::router(&program, config_file)];
     for tenant in &config.tenants {
         if let Mode::Terminate(_) = tenant.mode {
             let socket = config.handoff_socket(&tenant.name);
-            children.push(Child::terminator(&terminator, config_file, &tenant.name, &socket));
+            children.push(Child::terminator(&terminator_program()?, config_file, &tenant.name, &socket));
         }
     }
-    if children.len() > 1 && !terminator.exists() {
-        return Err(Failure::System(format!(
+    Ok(children)
+}
+
+/// The program of the terminators.
+pub(crate) fn terminator_program() -> Result<PathBuf, Failure> {
+    let program =
+        std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
+    let terminator = program.with_file_name(TERMINATOR);
+    if terminator.exists() {
+        Ok(terminator)
+    } else {
+        Err(Failure::System(format!(
             "{} is missing: it belongs beside sni-router, Terminate tenants need it",
             terminator.display()
-        )));
+        )))
     }
-    Ok(children)
 }
 
 async fn supervise(config: &Config, children: Vec<Child>) -> Result<(), Failure> {

@@ -30,7 +30,7 @@ pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use resolver::CertificateResolver;
-pub(crate) use validity::{Finding, findings};
+pub(crate) use validity::{Finding, covers, findings, not_covered};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ pub(crate) enum Finding {
     Expired(Moment),
     /// The leaf's begin has not come, or this host's clock is wrong.
     NotYetValid(Moment),
-    /// None of the tenant's hostnames is in the certificate, or some are not.
+    /// These hostnames are in none of the tenant's certificates.
     NamesNotCovered(Vec<String>),
     /// The certificate at this place, from 1, did not issue the one before it.
     WrongOrder { place: usize },
@@ -42,7 +42,7 @@ impl fmt::Display for Finding {
                 write!(f, "not valid before {begin}: clients refuse it until then, unless this host's clock is wrong")
             }
             Self::NamesNotCovered(names) => {
-                write!(f, "does not cover {}: clients that ask for it refuse the certificate", names.join(", "))
+                write!(f, "does not cover {}: clients that ask for it refuse the connection", names.join(", "))
             }
             Self::WrongOrder { place } => {
                 let before = place - 1;
@@ -64,7 +64,6 @@ impl fmt::Display for Finding {
 pub(crate) fn findings(
     chain: &[CertificateDer<'_>],
     leaf: &Leaf,
-    hostnames: &[HostnamePattern],
     now: Moment,
     provider: &CryptoProvider,
 ) -> Vec<Finding> {
@@ -74,17 +73,23 @@ pub(crate) fn findings(
     } else if now.0 < leaf.not_before {
         findings.push(Finding::NotYetValid(Moment(leaf.not_before)));
     }
-    let missing: Vec<String> =
-        hostnames.iter().filter(|hostname| !covers(&leaf.dns_names, hostname)).map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        findings.push(Finding::NamesNotCovered(missing));
-    }
     match first_out_of_order(chain) {
         Some(place) => findings.push(Finding::WrongOrder { place }),
         // The leaf's own dates are told already, and would hide what else is wrong.
         None => findings.extend(broken(chain, now.0.clamp(leaf.not_before, leaf.not_after), provider)),
     }
     findings
+}
+
+/// The hostnames that none of a tenant's certificates covers.
+pub(crate) fn not_covered<'l>(
+    leaves: impl Iterator<Item = &'l Leaf>,
+    hostnames: &[HostnamePattern],
+) -> Option<Finding> {
+    let names: Vec<String> = leaves.flat_map(|leaf| &leaf.dns_names).cloned().collect();
+    let missing: Vec<String> =
+        hostnames.iter().filter(|hostname| !covers(&names, hostname)).map(ToString::to_string).collect();
+    (!missing.is_empty()).then_some(Finding::NamesNotCovered(missing))
 }
 
 /// A name or a wildcard of the certificate stands for a hostname of the configuration (RFC 9525 section 6.3).
@@ -146,7 +151,9 @@ mod tests {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect();
         let leaf = Leaf::parse(&chain[0]).unwrap();
         let hostnames: Vec<_> = hostnames.iter().map(|name| HostnamePattern::parse(name).unwrap()).collect();
-        findings(&chain, &leaf, &hostnames, Moment(now), &default_provider())
+        let mut findings = findings(&chain, &leaf, Moment(now), &default_provider());
+        findings.extend(not_covered(std::iter::once(&leaf), &hostnames));
+        findings
     }
 
     const NOW: i64 = 1_800_000_000;

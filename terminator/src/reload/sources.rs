@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use config::{CertificateSource, HostnamePattern, Terminate};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-use crate::certificates::{CertificateError, ClientAnchors, Finding, Moment, ServedCertificate, findings, paths};
+use crate::certificates::{
+    CertificateError, ClientAnchors, Finding, Moment, ServedCertificate, findings, not_covered, paths,
+};
 use crate::tls_config::{TenantTls, Tickets, TlsConfigError};
 
 /// All that can change while the terminator runs.
@@ -116,6 +118,7 @@ impl Sources {
             }
             sources.certificates.push(slot);
         }
+        sources.tell_what_is_not_covered(&mut events);
         match first_error {
             Some(error) if sources.certificates.iter().all(|slot| slot.served.is_none()) => Err(error.into()),
             _ => Ok((sources, events)),
@@ -136,6 +139,7 @@ impl Sources {
             self.refresh_certificate(slot, now, &mut events);
         }
         self.certificates = slots;
+        self.tell_what_is_not_covered(&mut events);
         self.refresh_clients(now, &mut events);
         events
     }
@@ -186,13 +190,23 @@ impl Sources {
 
     fn serve(&self, slot: &mut CertificateSlot, new: ServedCertificate, events: &mut Vec<Event>) {
         let chain = &new.certified_key.cert;
-        let doubts = findings(chain, &new.leaf, &self.hostnames, Moment::now(), &self.provider);
+        let doubts = findings(chain, &new.leaf, Moment::now(), &self.provider);
         // An expired leaf is told by the watch over all certificates' ends.
         let doubts = doubts.into_iter().filter(|finding| !matches!(finding, Finding::Expired(_)));
         let doubts: Vec<Event> = doubts.map(|finding| Event::Doubtful { name: new.name.clone(), finding }).collect();
         let before = slot.served.replace(new.clone()).map(|old| old.leaf.serial);
         events.push(Event::Renewed { certificate: Box::new(new), before });
         events.extend(doubts);
+    }
+
+    /// All certificates together must cover the tenant's hostnames; said whenever one of them is new.
+    fn tell_what_is_not_covered(&self, events: &mut Vec<Event>) {
+        if events.iter().any(|event| matches!(event, Event::Renewed { .. })) {
+            let leaves = self.certificates.iter().filter_map(|slot| slot.served.as_ref()).map(|served| &served.leaf);
+            let names: Vec<String> = self.certificates.iter().map(CertificateSlot::source_name).collect();
+            let name = names.join(", ");
+            events.extend(not_covered(leaves, &self.hostnames).map(|finding| Event::Doubtful { name, finding }));
+        }
     }
 
     fn refresh_clients(&mut self, now: Instant, events: &mut Vec<Event>) {

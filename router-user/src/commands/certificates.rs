@@ -1,0 +1,42 @@
+//! The certificates' part of `sni-router check`: each tenant's terminator looks at its own, as the tenant's user. This
+//! process opens none of them.
+
+use std::path::Path;
+use std::process::Command;
+
+use config::{Config, Mode};
+
+use crate::failure::Failure;
+use crate::supervisor::terminator_program;
+
+/// What was found about one tenant.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// The tenant.
+    pub(super) tenant: String,
+    /// Lines for people; empty where nothing is to be said.
+    pub(super) text: String,
+    /// Whether connections will fail.
+    pub(super) is_problem: bool,
+}
+
+/// Asks the terminator of every tenant that has one.
+pub(super) fn reports(config: &Config, file: &Path) -> Result<Vec<Report>, Failure> {
+    let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
+    terminated
+        .map(|tenant| {
+            let program = terminator_program()?;
+            let output = Command::new(&program)
+                .args(["check", "--tenant", &tenant.name, "--config"])
+                .arg(file)
+                .output()
+                .map_err(|error| Failure::System(format!("start {}: {error}", program.display())))?;
+            let [found, complaint] =
+                [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).trim_end().to_owned());
+            // Log lines are for the terminator's operator; what is wrong is on its standard output, unless it could
+            // not even begin.
+            let text = if found.is_empty() && !output.status.success() { complaint } else { found };
+            Ok(Report { tenant: tenant.name.clone(), text, is_problem: !output.status.success() })
+        })
+        .collect()
+}
