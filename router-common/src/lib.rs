@@ -3,6 +3,7 @@
 
 #![no_std]
 
+pub mod cut_through;
 #[cfg(feature = "user")]
 mod pod;
 pub mod steer;

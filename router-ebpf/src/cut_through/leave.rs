@@ -1,0 +1,70 @@
+//! The way of a packet that leaves: SYNs that announce a flow lose the options that its client lacks, and SYNs and
+//! their answers say through which interface a flow's packets leave.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_l4_csum_replace;
+use router_common::cut_through::{FlowKey, Sighting, Verdict};
+
+use super::arrive::{IPV4, IPV6};
+use super::headers::{ACK, FIN, Headers, RST, SYN};
+use super::{CUT_DIALS, CUT_SIGHTINGS, PASS, count, options};
+
+/// # Safety
+/// `skb` is the packet of the running program.
+#[inline(always)]
+pub(super) unsafe fn leave(skb: *mut __sk_buff) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match u16::from_be((*skb).protocol as u16) {
+            IPV4 => {
+                if let Some(headers) = Headers::<false>::of(skb) {
+                    segment(skb, &headers);
+                }
+            }
+            IPV6 => {
+                if let Some(headers) = Headers::<true>::of(skb) {
+                    segment(skb, &headers);
+                }
+            }
+            _ => {}
+        }
+    }
+    PASS
+}
+
+#[inline(always)]
+unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
+    // SAFETY: values of maps stay valid for the duration of the program.
+    unsafe {
+        let flags = headers.tcp_flags() & (SYN | RST | FIN | ACK);
+        if flags & SYN == 0 {
+            return;
+        }
+        let ports = headers.ports();
+        // As the answer will arrive: addresses and ports change places.
+        let mut answer =
+            FlowKey { source: headers.destination(), destination: headers.source(), ports: ports.rotate_left(16) };
+        let leaves = (*skb).ifindex;
+        if flags == SYN | ACK {
+            if let Some(sighting) = CUT_SIGHTINGS.get_ptr_mut(&answer) {
+                (*sighting).leaves = leaves;
+            }
+            return;
+        }
+        let local = answer.destination;
+        answer.destination = [0; 4];
+        let Some(&without) = CUT_DIALS.get(&answer) else { return };
+        answer.destination = local;
+        let _ = CUT_SIGHTINGS.insert(&answer, Sighting { arrives: 0, leaves }, 0);
+        let tcp_length = headers.tcp_length();
+        if without == 0 || tcp_length <= 20 {
+            count(Verdict::SynKept);
+            return;
+        }
+        let difference = options::leave_out(skb, Headers::<V6>::FIXED as u32, (tcp_length - 20) as u32, without);
+        if difference >= 0 {
+            bpf_l4_csum_replace(skb, (Headers::<V6>::TCP + 16) as u32, 0, difference as u64, 0);
+            count(Verdict::SynShaped);
+        }
+    }
+}
