@@ -16,6 +16,6 @@ pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
 pub use connection_id::ConnectionId;
-pub use dial::{DialError, dial};
+pub use dial::{DialError, dial, dial_with};
 pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use reset::reset;

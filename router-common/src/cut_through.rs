@@ -3,6 +3,32 @@
 //! has been seen of them. The router fills a flow before it publishes its keys; afterwards the programs alone write
 //! what is marked as progress.
 
+use core::mem::offset_of;
+
+use crate::{ProgramSet, layout};
+
+/// Its maps and links stay pinned, so that flows outlive the router.
+pub const SET: ProgramSet = ProgramSet {
+    name: PROGRAM,
+    maps: &[KEYS, FLOWS, SIGHTINGS, DIALS, EVENTS, VERDICTS],
+    layout: layout(&[
+        MAX_FLOWS as usize,
+        size_of::<FlowKey>(),
+        size_of::<Flow>(),
+        size_of::<Direction>(),
+        offset_of!(Flow, pending),
+        offset_of!(Flow, stage),
+        offset_of!(Direction, flags),
+        offset_of!(Direction, acknowledged),
+        offset_of!(Direction, fin_seen),
+        Verdict::ALL.len(),
+        LAYOUT_REVISION,
+    ]),
+};
+
+/// Changes when fields keep their places and get another meaning.
+const LAYOUT_REVISION: usize = 1;
+
 /// The program that translates; also the value of the label `program` in metrics.
 pub const PROGRAM: &str = "cut_through";
 /// The program that shapes our own SYNs; also the value of the label `program` in metrics.
@@ -77,8 +103,10 @@ pub struct Flow {
     pub accepted_unix_ms: u64,
     /// Where each direction's stream began, as the other end acknowledges it.
     pub stream_starts: [u32; 2],
+    /// The listener's and the tenant's name, hashed by the router.
+    pub names: [u32; 2],
     /// Always 0.
-    pub zero: [u32; 4],
+    pub zero: [u32; 2],
 }
 
 /// How packets that one end sends become packets for the other end, and what has been seen of them.
@@ -265,8 +293,6 @@ pub const WITHOUT_SACK: u32 = 2;
 
 #[cfg(test)]
 mod tests {
-    use core::mem::offset_of;
-
     use super::*;
 
     #[test]
@@ -277,7 +303,7 @@ mod tests {
         assert_eq!((size_of::<Direction>(), offset_of!(Direction, zero)), (128, 127));
         assert_eq!((offset_of!(Direction, flags), offset_of!(Direction, timestamp_shift)), (62, 64));
         assert_eq!((size_of::<Flow>(), offset_of!(Flow, pending)), (2 * 128 + 64, 2 * 128));
-        assert_eq!((offset_of!(Flow, connection), offset_of!(Flow, zero)), (2 * 128 + 24, 2 * 128 + 48));
+        assert_eq!((offset_of!(Flow, connection), offset_of!(Flow, zero)), (2 * 128 + 24, 2 * 128 + 56));
     }
 
     #[test]
