@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tests::network::Place;
 
 use crate::backend::Backends;
 use crate::cell::{Measure, Mode, Sample};
 use crate::load;
-use crate::network::Place;
 use crate::options::Options;
 use crate::subject::{Subject, Subjects};
 use crate::target::Clients;

@@ -7,7 +7,6 @@ mod backend;
 mod cell;
 mod contest;
 mod load;
-mod network;
 mod options;
 mod report;
 mod statistics;
@@ -15,11 +14,11 @@ mod subject;
 mod target;
 
 use anyhow::{Result, bail};
+use tests::network::Network;
 use tests::scratch::Scratch;
 
 use crate::backend::Backends;
 use crate::contest::Contest;
-use crate::network::Network;
 pub use crate::options::Options;
 use crate::report::Report;
 use crate::subject::Subjects;
@@ -28,7 +27,7 @@ use crate::target::Clients;
 /// Sets everything up, measures round by round, prints tables and writes them as JSON.
 pub fn side_by_side(options: &Options) -> Result<()> {
     let scratch = Scratch::new()?;
-    let network = Network::new()?;
+    let network = Network::isolated().unwrap_or_else(|error| Network::loopback(&error));
     let clients = Clients::new()?;
     let backends = Backends::start(&network.backend, &clients)?;
     let subjects = Subjects::start(&scratch, &network, &backends, &clients)?;

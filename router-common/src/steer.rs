@@ -2,6 +2,12 @@
 //! from number and port to a [`Destination`], from the listener and the source to a refusal or not, and from listener
 //! and worker to a listening socket.
 
+use crate::ProgramSet;
+
+/// Pins no map: a new process brings its own and has the link run its own program.
+pub const SET: ProgramSet =
+    ProgramSet { name: PROGRAM, maps: &[PREFIXES, PORTS, DENIED, SOCKETS, VERDICTS], layout: 0 };
+
 /// The program; also the value of the label `program` in metrics.
 pub const PROGRAM: &str = "steer";
 

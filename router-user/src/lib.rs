@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cli;
 pub mod commands;
+pub mod ebpf;
 pub mod identity;
 pub mod logging;
 pub mod metrics;

@@ -13,6 +13,7 @@ pub mod hello;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod network;
 pub mod patience;
 pub mod ports;
 pub mod processes;

@@ -24,7 +24,7 @@ const RESERVED: &[(&[&str], &[&str])] = &[
         &["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "openssl-sys", "ring", "rustls", "tokio-rustls"],
         &["bench", "terminator", "tests"],
     ),
-    (&["aya", "aya-obj"], &["router-common", "router-user", "bench"]),
+    (&["aya", "aya-obj"], &["router-user", "bench"]),
 ];
 
 pub(crate) fn edges() -> Result<()> {

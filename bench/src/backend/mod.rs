@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use tests::fakes::Server;
+use tests::network::Place;
 
 pub(crate) use self::answer::ANSWER;
 use crate::cell::{Mode, Service};
-use crate::network::Place;
 use crate::target::Clients;
 
 /// Serves until it is dropped; what answers short connections until the process ends.

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use tests::network::Place;
 
 use self::window::Window;
 use crate::cell::{Latency, Measure, Sample};
-use crate::network::Place;
 use crate::statistics::percentile;
 use crate::target::Target;
 

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use tests::binaries::target_folder;
+use tests::network::Network;
 
 use self::machine::Machine;
 use crate::contest::{Contest, Series};
-use crate::network::Network;
 use crate::options::Options;
 use crate::subject::Subjects;
 

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tests::network::{Network, Place};
 use tests::patience::{PATIENCE, eventually};
 use tests::scratch::Scratch;
 
 use self::process::Process;
 use crate::backend::{ANSWER, Backends};
 use crate::cell::{Mode, Service};
-use crate::network::{Network, Place};
 use crate::target::{Clients, KeyExchange, Target};
 
 /// One row of the tables.

@@ -25,7 +25,7 @@ pub(super) async fn answer(state: &AdminState, terminators: &Terminators, reques
         "/readyz" => readiness(state),
         "/metrics" => {
             let reports = terminators.reports().await;
-            let mut page = text(StatusCode::OK, report(&state.shared.config, &state.counters, &reports));
+            let mut page = text(StatusCode::OK, report(&state.shared, &state.counters, &reports));
             page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS_TEXT));
             page
         }

@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering;
 
 use config::{Config, Mode};
 use connection::handoff::TerminatorStatus;
+use router_common::steer::PROGRAM;
 
 use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
+use crate::ebpf::steer::Steering;
+use crate::router::Shared;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
 
 /// What is known of one tenant's terminator when a scrape asks.
@@ -24,12 +27,14 @@ pub struct TerminatorReport {
 }
 
 /// Renders the page.
-pub fn report(config: &Config, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> String {
+pub fn report(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> String {
+    let config = &shared.config;
     let mut page = Exposition::default();
     connections(&mut page, config, workers, terminators);
     hellos(&mut page, workers);
     bytes(&mut page, config, workers, terminators);
     data_paths(&mut page, workers);
+    steering(&mut page, &shared.steering);
     handoffs(&mut page, config, workers);
     self::terminators(&mut page, config, terminators);
     page.finish()
@@ -116,6 +121,24 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>]) {
     page.family(name, "counter", "Passthrough connections that could not use a better rung.");
     let no_pipe: u64 = workers.iter().map(|worker| worker.fallback_no_pipe.load(Ordering::Relaxed)).sum();
     page.sample(name, &[("reason", "no_pipe")], no_pipe);
+}
+
+fn steering(page: &mut Exposition, steering: &Steering) {
+    let (up, reason) = match steering {
+        Steering::NotConfigured => return,
+        Steering::Attached(_) => (1, ""),
+        Steering::Unavailable(reason) => (0, reason.reason()),
+    };
+    let name = "sni_router_ebpf_up";
+    page.family(name, "gauge", "Whether the kernel runs a program that the configuration asks for, or why not.");
+    page.sample(name, &[("program", PROGRAM), ("reason", reason)], up);
+    if let Some(verdicts) = steering.verdicts() {
+        let name = "sni_router_ebpf_verdicts_total";
+        page.family(name, "counter", "What the kernel's programs decided; steer once per connection.");
+        for (verdict, count) in verdicts {
+            page.sample(name, &[("program", PROGRAM), ("verdict", verdict.label())], count);
+        }
+    }
 }
 
 fn handoffs(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounters>]) {

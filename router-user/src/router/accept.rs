@@ -61,9 +61,10 @@ fn start(worker: &Rc<Worker>, listener: usize, (permit, stream, client): Accepte
     });
 }
 
-/// Closing a listening socket resets what waits in its queue, so the queue is emptied first.
+/// Closing a listening socket resets what waits in its queue and whose handshake has begun, so both are served first.
 async fn drain_accept_queue(worker: &Rc<Worker>, listener: usize, socket: &TcpListener, permits: &Arc<Semaphore>) {
-    while let Ok(accepted) = tokio::time::timeout(QUEUE_PATIENCE, accept(socket, permits)).await {
+    let patience = if worker.shared.steering.is_taken_over() { HANDSHAKE_PATIENCE } else { QUEUE_PATIENCE };
+    while let Ok(accepted) = tokio::time::timeout(patience, accept(socket, permits)).await {
         match accepted {
             Ok(connection) => start(worker, listener, connection),
             Err(error) if is_shortage(&error) => return,
@@ -84,3 +85,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// An accept queue that gives nothing for this long is empty.
 const QUEUE_PATIENCE: Duration = Duration::from_millis(5);
+
+/// Another process gets the new connections: what comes now began before. Long enough for a SYN-ACK to be sent for the
+/// third time (after 1 s and 2 s more, RFC 6298 section 2).
+const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(3500);

@@ -36,6 +36,7 @@ use self::worker::permit_count;
 use crate::admin::{self, AdminState};
 use crate::cli::Failure;
 use crate::commands::load;
+use crate::ebpf::steer::Steering;
 use crate::identity::router_identity;
 use crate::metrics::WorkerCounters;
 use crate::routing::Routing;
@@ -55,6 +56,8 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::System(error.to_string()))?;
     let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
+    // Last, because it takes the connections from the process before.
+    let steering = Steering::start(&config, &sockets);
     drop_privileges(identity).map_err(|error| Failure::System(error.to_string()))?;
 
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
@@ -69,6 +72,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .iter()
             .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
             .collect(),
+        steering,
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -129,6 +133,7 @@ fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: b
                 _ = hangup.recv() => info!("SIGHUP: reloading is not available yet"),
             }
         }
+        shared.steering.end();
         drain.start();
         info!(connections = held(shared), "draining");
         tokio::select! {

@@ -19,6 +19,7 @@ use super::connection_id::ConnectionIds;
 use super::live::Live;
 use super::peek::Peeker;
 use super::terminator_link::TerminatorLink;
+use crate::ebpf::steer::Steering;
 use crate::metrics::WorkerCounters;
 use crate::routing::Routing;
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub routing: Routing,
     /// One per listener; a permit lives as long as the router holds the connection.
     pub permits: Vec<Arc<Semaphore>>,
+    /// What the kernel steers to the listeners.
+    pub steering: Steering,
     /// Where connection lines go.
     pub access_log: Option<AccessLog>,
     /// Tells when to stop.
