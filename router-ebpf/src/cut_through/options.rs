@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{
-    bpf_csum_diff, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_csum_diff, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use router_common::cut_through::{Direction, Verdict, WITHOUT_SACK, WITHOUT_TIMESTAMPS};
 
@@ -68,21 +68,14 @@ unsafe fn elsewhere(
     // SAFETY: the caller's promise.
     unsafe {
         let shift = (*this).acknowledgement_shift;
-        edit(skb, offset, length, |kind, option_length, option| {
-            if kind == TIMESTAMPS && option_length == 10 {
-                let (value, echo) = timestamps(this, other, word(option.add(2)), word(option.add(6)));
-                set_word(option.add(2), value);
-                set_word(option.add(6), echo);
-            } else if kind == SACK {
-                // A copy of 40 bytes has room for four blocks and what may follow (RFC 2018 section 3).
-                for edge in 0..8_u32 {
-                    if 2 + edge * 4 + 4 > option_length {
-                        break;
-                    }
-                    let at = option.add(2 + edge as usize * 4);
-                    set_word(at, word(at).wrapping_add(shift));
-                }
+        edit(skb, offset, length, |part, at| match part {
+            Part::Timestamps => {
+                let (value, echo) = timestamps(this, other, word(at.add(2)), word(at.add(6)));
+                set_word(at.add(2), value);
+                set_word(at.add(6), echo);
             }
+            Part::SackEdge => set_word(at, word(at).wrapping_add(shift)),
+            Part::SackPermitted => {}
         })
     }
 }
@@ -95,29 +88,40 @@ unsafe fn elsewhere(
 pub(super) unsafe fn leave_out(skb: *mut __sk_buff, offset: u32, length: u32, without: u32) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
-        edit(skb, offset, length, |kind, option_length, option| {
-            if kind == TIMESTAMPS && option_length == 10 && without & WITHOUT_TIMESTAMPS != 0 {
+        edit(skb, offset, length, |part, at| match part {
+            Part::Timestamps if without & WITHOUT_TIMESTAMPS != 0 => {
                 for index in 0..10 {
-                    *option.add(index) = NOP;
+                    *at.add(index) = NOP;
                 }
             }
-            if kind == SACK_PERMITTED && option_length == 2 && without & WITHOUT_SACK != 0 {
-                *option = NOP;
-                *option.add(1) = NOP;
+            Part::SackPermitted if without & WITHOUT_SACK != 0 => {
+                *at = NOP;
+                *at.add(1) = NOP;
             }
+            _ => {}
         })
     }
 }
 
-/// Copies the options to the stack, calls `change` with kind, length and place of each, and writes them back.
+/// What is changed in some packets.
+enum Part {
+    /// The whole option.
+    Timestamps,
+    /// One of up to eight numbers.
+    SackEdge,
+    /// The whole option.
+    SackPermitted,
+}
+
+/// Copies the options to the stack, calls `change` with each part of interest and its place, and writes them back.
 #[inline(always)]
-unsafe fn edit(skb: *mut __sk_buff, offset: u32, length: u32, mut change: impl FnMut(u8, u32, *mut u8)) -> i64 {
+unsafe fn edit(skb: *mut __sk_buff, offset: u32, length: u32, mut change: impl FnMut(Part, *mut u8)) -> i64 {
     // SAFETY: the caller's promise; the copies are larger than any offset that the masks let through.
     unsafe {
         let mut new = [0_u32; COPY_WORDS];
         let mut old = [0_u32; MAX_WORDS];
         let length = length & 63;
-        if !(4..=40).contains(&length) {
+        if length < 4 || length > 40 {
             return -1;
         }
         let bytes = new.as_mut_ptr().cast::<u8>();
@@ -127,13 +131,25 @@ unsafe fn edit(skb: *mut __sk_buff, offset: u32, length: u32, mut change: impl F
         for index in 0..MAX_WORDS {
             old[index] = new[index];
         }
+        let blur = bpf_get_prandom_u32();
         let mut at = 0_u32;
-        // NOPs count, too: forty options at the most.
+        let mut edges_until = 0_u32;
+        // A step is an option, a NOP or an edge of a SACK block.
         for _ in 0..MAX_WORDS * 4 {
+            at = blurred(at, &blur);
+            edges_until = blurred(edges_until, &blur);
             if at >= length {
                 break;
             }
-            let kind = *bytes.add(masked(at));
+            let place = bytes.add((at & 63) as usize);
+            if at < edges_until {
+                if at + 4 <= edges_until {
+                    change(Part::SackEdge, place);
+                }
+                at += 4;
+                continue;
+            }
+            let kind = *place;
             if kind == END {
                 break;
             }
@@ -141,11 +157,20 @@ unsafe fn edit(skb: *mut __sk_buff, offset: u32, length: u32, mut change: impl F
                 at += 1;
                 continue;
             }
-            let option_length = u32::from(*bytes.add(masked(at + 1)));
+            let option_length = u32::from(*place.add(1));
             if option_length < 2 || at + option_length > length {
                 break;
             }
-            change(kind, option_length, bytes.add(masked(at)));
+            if kind == SACK {
+                edges_until = at + option_length;
+                at += 2;
+                continue;
+            }
+            if kind == TIMESTAMPS && option_length == 10 {
+                change(Part::Timestamps, place);
+            } else if kind == SACK_PERMITTED && option_length == 2 {
+                change(Part::SackPermitted, place);
+            }
             at += option_length;
         }
         let whole = length & !3;
@@ -157,11 +182,15 @@ unsafe fn edit(skb: *mut __sk_buff, offset: u32, length: u32, mut change: impl F
     }
 }
 
-/// The compiler would drop a mask that it can prove to be needless, and the verifier needs it: it reads the index anew.
+/// The same number, of which the verifier forgets what it knew: it would follow every combination of options with its
+/// own value otherwise, and there are more than it has patience for.
 #[inline(always)]
-fn masked(index: u32) -> usize {
-    // SAFETY: a reference is valid.
-    (unsafe { core::ptr::read_volatile(&raw const index) } & 63) as usize
+fn blurred(number: u32, blur: &u32) -> u32 {
+    // SAFETY: a reference is valid; two volatile reads, which the compiler does not take for one.
+    unsafe {
+        let (first, second) = (core::ptr::read_volatile(blur), core::ptr::read_volatile(blur));
+        (number ^ first ^ second) & 63
+    }
 }
 
 #[inline(always)]
@@ -185,8 +214,8 @@ unsafe fn set_word(at: *mut u8, value: u32) {
 
 /// A header has up to 60 bytes, 20 of them fixed (RFC 9293 section 3.1).
 const MAX_WORDS: usize = 10;
-/// Room for a masked index of 63 and the 34 bytes of the longest SACK option behind it.
-const COPY_WORDS: usize = 26;
+/// Room for a masked index of 63 and the longest part behind it.
+const COPY_WORDS: usize = 19;
 
 /// Kinds of options (IANA, TCP parameters).
 const END: u8 = 0;

@@ -142,3 +142,28 @@ fn descriptor(map: &Map) -> Result<OwnedFd, Unavailable> {
     };
     data.fd().as_fd().try_clone_to_owned().map_err(|error| Unavailable::of_call("duplicate a map", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use aya::programs::SchedClassifier;
+    use nix::unistd::Uid;
+    use router_common::cut_through::{PROGRAM, PROGRAM_OUT};
+
+    use super::*;
+    use crate::ebpf::load_program;
+
+    #[test]
+    fn the_kernels_verifier_accepts_both_programs() {
+        if !Uid::effective().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "CI has to run this as root");
+            println!("skipped: only root may load eBPF programs");
+            return;
+        }
+        let mut object = load(&SET, |_| {}).unwrap();
+        for program in [PROGRAM, PROGRAM_OUT] {
+            if let Err(error) = load_program(&mut object, program, SchedClassifier::load) {
+                panic!("{error}\n{error:?}");
+            }
+        }
+    }
+}
