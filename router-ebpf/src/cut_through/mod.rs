@@ -16,9 +16,7 @@ mod rewrite;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
-use router_common::cut_through::{
-    EVENT_BYTES, Event, Flow, FlowKey, MAX_FLOWS, MAX_SIGHTINGS, Sighting, Verdict,
-};
+use router_common::cut_through::{EVENT_BYTES, Event, Flow, FlowKey, MAX_FLOWS, MAX_SIGHTINGS, Sighting, Verdict};
 
 /// Attached where packets arrive.
 #[classifier]

@@ -58,13 +58,7 @@ unsafe fn timestamps(this: *mut Direction, other: *mut Direction, value: u32, ec
 
 /// Any other layout, over a copy on the stack. The checksum's difference, or a negative number.
 #[inline(never)]
-unsafe fn elsewhere(
-    skb: *mut __sk_buff,
-    offset: u32,
-    length: u32,
-    this: *mut Direction,
-    other: *mut Direction,
-) -> i64 {
+unsafe fn elsewhere(skb: *mut __sk_buff, offset: u32, length: u32, this: *mut Direction, other: *mut Direction) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
         let shift = (*this).acknowledgement_shift;
@@ -196,9 +190,7 @@ fn blurred(number: u32, blur: &u32) -> u32 {
 #[inline(always)]
 unsafe fn word(at: *const u8) -> u32 {
     // SAFETY: the caller's copy has four bytes here.
-    unsafe {
-        u32::from(*at) << 24 | u32::from(*at.add(1)) << 16 | u32::from(*at.add(2)) << 8 | u32::from(*at.add(3))
-    }
+    unsafe { u32::from(*at) << 24 | u32::from(*at.add(1)) << 16 | u32::from(*at.add(2)) << 8 | u32::from(*at.add(3)) }
 }
 
 #[inline(always)]

@@ -28,9 +28,7 @@ pub(super) struct Segment {
 #[inline(always)]
 pub(super) unsafe fn over(this: *const Direction, other: *const Direction) -> bool {
     // SAFETY: the caller's promise.
-    unsafe {
-        (*this).reset | (*other).reset != 0 || (*this).fin_acknowledged & (*other).fin_acknowledged != 0
-    }
+    unsafe { (*this).reset | (*other).reset != 0 || (*this).fin_acknowledged & (*other).fin_acknowledged != 0 }
 }
 
 /// Takes note of a segment of direction `this`.
@@ -38,13 +36,7 @@ pub(super) unsafe fn over(this: *const Direction, other: *const Direction) -> bo
 /// # Safety
 /// `flow` is a flow's record, `this` and `other` are its directions.
 #[inline(always)]
-pub(super) unsafe fn note(
-    flow: *mut Flow,
-    this: *mut Direction,
-    other: *mut Direction,
-    segment: &Segment,
-    index: u32,
-) {
+pub(super) unsafe fn note(flow: *mut Flow, this: *mut Direction, other: *mut Direction, segment: &Segment, index: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let now = bpf_ktime_get_coarse_ns();

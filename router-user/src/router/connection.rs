@@ -62,7 +62,7 @@ pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStr
     match route(worker, &arrival, &hello) {
         Decision::Passthrough { tenant, .. } => {
             record.tenant(tenant);
-            passthrough::serve(worker, tenant, stream, record).await;
+            passthrough::serve(worker, tenant, stream, &arrival, record).await;
         }
         Decision::Terminate { tenant, .. } => {
             record.tenant(tenant);

@@ -4,6 +4,7 @@ mod accept;
 mod access;
 mod connection;
 mod connection_id;
+mod cut_through;
 mod listen;
 mod live;
 pub mod outcome;
@@ -58,7 +59,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     // Last, because it takes the connections from the process before.
     let steering = Steering::start(&config, &sockets);
-    drop_privileges(identity).map_err(|error| Failure::System(error.to_string()))?;
+    let loaded = cut_through::load(&config);
+    drop_privileges(identity, cut_through::capabilities(&loaded))
+        .map_err(|error| Failure::System(error.to_string()))?;
+    let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(&config))).collect();
+    let cut_through = cut_through::start(loaded, &config, &counters, access_log.clone());
 
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.address);
@@ -73,12 +78,13 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
             .collect(),
         steering,
+        cut_through,
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
         config,
     });
-    let started = start(&shared, workers, sockets, admin_socket).map_err(system("start the workers"))?;
+    let started = start(&shared, counters, sockets, admin_socket).map_err(system("start the workers"))?;
     info!(tenants = shared.config.tenants.len(), "ready");
     wait_for_the_end(&shared, workers, drain, supervised)?;
     for worker in started {
@@ -96,11 +102,10 @@ type WorkerThread = std::thread::JoinHandle<io::Result<()>>;
 /// Starts the worker threads, each with its socket of every listener, and the admin thread.
 fn start(
     shared: &Arc<Shared>,
-    workers: usize,
+    counters: Vec<Arc<WorkerCounters>>,
     sockets: Vec<Vec<TcpListener>>,
     admin_socket: Option<TcpListener>,
 ) -> io::Result<Vec<WorkerThread>> {
-    let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(&shared.config))).collect();
     let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
     let threads = counters
         .iter()

@@ -1,4 +1,5 @@
-//! The passthrough step: dial the tenant's backend, then relay until both sides are done.
+//! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
+//! and possible, or relay until both sides are done.
 
 use std::sync::atomic::Ordering;
 
@@ -9,17 +10,28 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::connection::{TenantFailure, fail};
+use super::connection::{Arrival, TenantFailure, fail};
+use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::worker::Worker;
 
 /// Serves a connection whose TLS stays end to end, hello and all that follows.
-pub(super) async fn serve(worker: &Worker, tenant: usize, stream: TcpStream, mut record: AccessRecord<'_>) {
+pub(super) async fn serve(
+    worker: &Worker,
+    tenant: usize,
+    stream: TcpStream,
+    arrival: &Arrival<'_>,
+    mut record: AccessRecord<'_>,
+) {
     let settings = &worker.shared.config.tenants[tenant];
     let counters = &worker.counters.tenants[tenant];
     let _active = counters.active();
+    let mut attempt = cut_through::prepare(worker, &stream, settings.backend);
     let dialled = Instant::now();
-    let connected = dial(settings.backend, settings.connect_timeout).await;
+    let connected = match &mut attempt {
+        Some((cut_through, attempt)) => cut_through.dial(attempt, settings.connect_timeout).await,
+        None => dial(settings.backend, settings.connect_timeout).await,
+    };
     record.connected(dialled.elapsed());
     let backend = match connected {
         Ok(backend) => backend,
@@ -31,6 +43,17 @@ pub(super) async fn serve(worker: &Worker, tenant: usize, stream: TcpStream, mut
                 reason: error.to_string(),
             };
             return fail(worker, stream, record, failure).await;
+        }
+    };
+    let (stream, backend) = match cut_through::switch(worker, tenant, attempt, stream, backend, arrival) {
+        Switched::Not(stream, backend) => (stream, backend),
+        Switched::Carried(cut_through, carried) => {
+            return cut_through::accompany(worker, tenant, cut_through, carried, record).await;
+        }
+        Switched::Broken(error) => {
+            counters.ended(ConnectionOutcome::BackendError);
+            record.reason(error.to_string());
+            return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
         }
     };
     if let Err(error) = stream.set_nodelay(true) {

@@ -10,9 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use router_common::cut_through::{
-    BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT,
-};
+use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
@@ -128,10 +126,8 @@ impl Collector {
         let due = [self.lingering.front(), self.doubtful.front()].into_iter().flatten().map(|(due, _)| *due);
         let due = due.fold(self.next_sweep, Instant::min);
         let patience = due.saturating_duration_since(now).max(BATCH);
-        let patience = Timespec {
-            tv_sec: patience.as_secs().cast_signed(),
-            tv_nsec: i64::from(patience.subsec_nanos()),
-        };
+        let patience =
+            Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: i64::from(patience.subsec_nanos()) };
         let events = self.events.as_fd();
         if poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&patience)).is_ok_and(|ready| ready > 0) {
             thread::sleep(BATCH);
@@ -304,7 +300,8 @@ impl Collector {
                 }
             } else {
                 let last = client.max(backend);
-                if last != 0 && now.saturating_sub(last) > u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX)
+                if last != 0
+                    && now.saturating_sub(last) > u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX)
                 {
                     aborted.push((*place, FlowOutcome::IdleTimeout));
                 }

@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
+use super::CutThrough;
 use super::collector::{NewFlow, Owner};
 use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
@@ -21,7 +22,6 @@ use super::flows::FlowEnd;
 use super::raw::{self, ConnectionInfo, Repair, Sequences};
 use super::record::{self, Identity, Side};
 use super::shared::State;
-use super::CutThrough;
 
 /// A client that may be cut through to a backend.
 #[derive(Debug)]
@@ -33,6 +33,19 @@ pub struct Attempt {
     sighting: router_common::cut_through::Sighting,
     port: Option<u16>,
 }
+
+/// A connection that was switched.
+#[derive(Debug)]
+pub struct Carried {
+    /// Tells of the end.
+    pub end: oneshot::Receiver<FlowEnd>,
+    /// For [`CutThrough::is_alone`].
+    pub place: Place,
+}
+
+/// A flow's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub(super) u32);
 
 /// Why a connection was not cut through.
 #[derive(Debug)]
@@ -57,8 +70,7 @@ impl CutThrough {
         let local = canonical(client.local_addr()?);
         eligibility::addresses(peer, backend)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        let mut attempt =
-            Attempt { client: peer, local, backend, shape, sighting: Default::default(), port: None };
+        let mut attempt = Attempt { client: peer, local, backend, shape, sighting: Default::default(), port: None };
         let side = attempt.side(peer, local);
         attempt.sighting = self.state.sighting(&side.key())?.ok_or(Fallback::ClientNotSeen)?;
         if raw::has_ip_options(client) {
@@ -102,7 +114,7 @@ impl CutThrough {
         backend: TcpStream,
         identity: &Identity,
         idle_timeout: Duration,
-    ) -> Result<oneshot::Receiver<FlowEnd>, NotCut> {
+    ) -> Result<Carried, NotCut> {
         let Some(port) = attempt.port else {
             return Err(NotCut::Relay { client, backend, reason: Fallback::NoPort });
         };
@@ -161,7 +173,7 @@ impl CutThrough {
                     idle_timeout,
                     owner: Owner::Task(owner),
                 });
-                Ok(end)
+                Ok(Carried { end, place: Place(place) })
             }
             Err(error) => {
                 self.state.withdraw(place, &keys);
@@ -288,7 +300,8 @@ impl Opening {
         }
         state.table.set_owed(place, arrived, fin, arrived.wrapping_add(self.forward));
         let already = (self.brought.wrapping_sub(self.start) as usize).min(length);
-        let sent = rustix::net::send(&self.backend, &bytes[already..length], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        let sent =
+            rustix::net::send(&self.backend, &bytes[already..length], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
         if sent != length - already {
             return Err(io::Error::other("the backend's socket took only a part"));
         }

@@ -17,22 +17,20 @@ mod shared;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::sync::Arc;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
-use router_common::cut_through::{
-    DIALS, EVENTS, FLOWS, KEYS, MAX_FLOWS, SET, SIGHTINGS, VERDICTS, Verdict,
-};
+use router_common::cut_through::{DIALS, EVENTS, FLOWS, KEYS, LifeStage, MAX_FLOWS, SET, SIGHTINGS, VERDICTS, Verdict};
 use tracing::info;
 
 pub use self::collector::{AdoptedEnd, OnAdoptedEnd};
 pub use self::fallback::Fallback;
 pub use self::flows::{FlowEnd, FlowOutcome};
-pub use self::install::{Attempt, NotCut};
+pub use self::install::{Attempt, Carried, NotCut, Place};
 pub use self::record::Identity;
 
 use self::adopt::find_flows;
@@ -41,6 +39,17 @@ use self::ports::Ports;
 use self::raw::FlowTable;
 use self::shared::{Maps, State};
 use super::{Pins, Unavailable, load};
+
+/// What became of `dataPath: CutThrough`.
+#[derive(Debug)]
+pub enum CuttingThrough {
+    /// The configuration does not ask for it.
+    NotConfigured,
+    /// The kernel carries connections.
+    Running(CutThrough),
+    /// All connections are relayed.
+    Unavailable(Unavailable),
+}
 
 /// The programs are attached, and connections may be switched.
 pub struct CutThrough {
@@ -51,22 +60,24 @@ pub struct CutThrough {
 /// Programs and maps that exist, before flows are looked for.
 pub struct Loaded {
     object: Ebpf,
-    folder: PathBuf,
+    interfaces: Vec<String>,
 }
 
 impl Loaded {
-    /// Makes or opens the pinned maps and has the kernel check the programs. Needs the privileges of the start.
-    pub fn load(pins: &Pins) -> Result<Self, Unavailable> {
-        let folder = pins.folder(&SET)?;
-        let object = load(&SET, |loader| {
+    /// Makes or opens the pinned maps, has the kernel check the programs and attaches them. Needs the privileges of the
+    /// start; what comes later needs CAP_NET_ADMIN.
+    pub fn load(runtime_dir: &Path) -> Result<Self, Unavailable> {
+        let folder = Pins::find_or_mount(runtime_dir)?.folder(&SET)?;
+        let mut object = load(&SET, |loader| {
             for map in SET.maps {
                 loader.map_pin_path(map, folder.join(map));
             }
         })?;
-        Ok(Self { object, folder })
+        let interfaces = attach::attach(&mut object, &folder)?;
+        Ok(Self { object, interfaces })
     }
 
-    /// Attaches the programs, adopts what a former process left, and starts the thread that accompanies flows.
+    /// Adopts what a former process left, and starts the thread that accompanies flows.
     pub fn start(mut self, on_adopted_end: OnAdoptedEnd) -> Result<CutThrough, Unavailable> {
         let map_of_object = |object: &mut Ebpf, name: &str| {
             object.take_map(name).ok_or_else(|| Unavailable::Object(format!("no map {name}")))
@@ -93,7 +104,6 @@ impl Loaded {
             return Err(Unavailable::of_call(message, std::io::Error::from_raw_os_error(libc::ENOSPC)));
         }
         let maps = Maps { keys: key_descriptor, sightings: descriptor(&sightings)?, dials: descriptor(&dials)? };
-        let interfaces = attach::attach(&mut self.object, &self.folder)?;
 
         let (to_collector, arrivals) = channel();
         let state = Arc::new(State::new(table, maps, ports, free, found.len() as u64, to_collector));
@@ -101,13 +111,14 @@ impl Loaded {
         for flow in found {
             adopt::adopt(&state, flow);
         }
-        let events = RingBuf::try_from(events).map_err(|error| Unavailable::of_map("open the ring of events", error))?;
+        let events =
+            RingBuf::try_from(events).map_err(|error| Unavailable::of_map("open the ring of events", error))?;
         let collector = Collector::new(state.clone(), events, arrivals, on_adopted_end);
         let thread = std::thread::Builder::new().name("cut-through".to_owned());
         thread.spawn(move || collector.run()).map_err(failed("start a thread"))?;
         let verdicts =
             PerCpuArray::try_from(verdicts).map_err(|error| Unavailable::of_map("open the verdicts", error))?;
-        info!(interfaces = interfaces.join(","), ports = state.ports.per_backend(), adopted, "cut-through");
+        info!(interfaces = self.interfaces.join(","), ports = state.ports.per_backend(), adopted, "cut-through");
         Ok(CutThrough { state, verdicts })
     }
 }
@@ -124,9 +135,9 @@ impl CutThrough {
         Verdict::ALL.into_iter().map(|verdict| (verdict, sum(verdict))).collect()
     }
 
-    /// Whether the kernel carries the flow of this connection alone, so that the process may leave.
-    pub fn is_carried(&self, flow: u32) -> bool {
-        self.state.table.stage(flow) == router_common::cut_through::LifeStage::Carried as u32
+    /// Whether the kernel carries the flow alone, so that the process may leave.
+    pub fn is_alone(&self, place: Place) -> bool {
+        self.state.table.stage(place.0) == LifeStage::Carried as u32
     }
 }
 

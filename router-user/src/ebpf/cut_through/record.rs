@@ -107,9 +107,7 @@ fn direction(from: &Side, to: &Side, shift: u32, back: u32) -> Direction {
         source,
         destination,
         ports: new_ports,
-        address_difference: fold(
-            difference(&old.source, &source) + difference(&old.destination, &destination),
-        ),
+        address_difference: fold(difference(&old.source, &source) + difference(&old.destination, &destination)),
         port_difference: fold(word_difference(old.ports, new_ports)),
         sequence_shift: shift,
         acknowledgement_shift: 0_u32.wrapping_sub(back),

@@ -39,7 +39,14 @@ pub(super) struct Maps {
 }
 
 impl State {
-    pub(super) fn new(table: FlowTable, maps: Maps, ports: Ports, free: VecDeque<u32>, used: u64, to_collector: Sender<NewFlow>) -> Self {
+    pub(super) fn new(
+        table: FlowTable,
+        maps: Maps,
+        ports: Ports,
+        free: VecDeque<u32>,
+        used: u64,
+        to_collector: Sender<NewFlow>,
+    ) -> Self {
         let Maps { keys, sightings, dials } = maps;
         Self {
             table,
