@@ -185,9 +185,13 @@ pub struct Tenant {
     pub hostnames: Vec<HostnamePattern>,
     /// Passthrough, or terminate with all that it needs.
     pub mode: Mode,
-    /// Where the connections go.
-    pub backend: SocketAddr,
-    /// Limit of the dial.
+    /// Where the connections go; at least one has a weight.
+    pub backends: Vec<BackendTarget>,
+    /// Whose turn it is.
+    pub balance: Balance,
+    /// How backends are probed; `None` means not at all.
+    pub health_check: Option<HealthCheck>,
+    /// Limit of the dial, over all backends that are tried for one connection.
     pub connect_timeout: Duration,
     /// A connection without a byte either way for this long is ended.
     pub idle_timeout: Duration,
@@ -195,6 +199,42 @@ pub struct Tenant {
     pub drain_timeout: Duration,
     /// Who may connect.
     pub clients: ClientFilter,
+}
+
+/// Where a tenant's connections go, or some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendTarget {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Share of the connections, relative to the other backends; 0 gets none.
+    pub weight: u16,
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The one with the fewest connections for its weight; of several such, one after the other.
+    LeastConnections,
+    /// One after the other, each as often as its weight says.
+    RoundRobin,
+    /// Any, each as probably as its weight says.
+    Random,
+    /// The same for the same client address, for as long as that backend is there: one that goes moves only its own
+    /// clients, and one that comes takes only its share.
+    SourceHash,
+}
+
+/// How backends are probed, and what counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Between the probes of one backend.
+    pub interval: Duration,
+    /// Limit of one probe.
+    pub timeout: Duration,
+    /// Failures in a row, of probes and of connections, until a backend gets no more connections; at least 1.
+    pub unhealthy_after: u32,
+    /// Good probes in a row until it gets some again; at least 1.
+    pub healthy_after: u32,
 }
 
 /// What happens to a tenant's TLS.

@@ -83,6 +83,12 @@ pub enum DialError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Every backend of the tenant is unhealthy, or has no weight.
+    #[error("connect to a backend: none of {backends} is healthy")]
+    NoneHealthy {
+        /// How many there are.
+        backends: usize,
+    },
     /// Anything else, which the text names.
     #[error("connect to backend {address}: {source}")]
     Failed {
@@ -104,8 +110,34 @@ impl DialError {
             Self::NoDescriptors { .. } => "no_descriptors",
             Self::NoMemory { .. } => "no_memory",
             Self::NotPermitted { .. } => "backend_not_permitted",
+            Self::NoneHealthy { .. } => "none_healthy",
             Self::Failed { .. } => "backend_failed",
         }
+    }
+
+    /// The backend that was tried.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Refused { address }
+            | Self::TimedOut { address }
+            | Self::Unreachable { address, .. }
+            | Self::NoLocalPort { address }
+            | Self::NoDescriptors { address, .. }
+            | Self::NoMemory { address, .. }
+            | Self::NotPermitted { address, .. }
+            | Self::Failed { address, .. } => Some(*address),
+            Self::NoneHealthy { .. } => None,
+        }
+    }
+
+    /// Whether it says something about the backend, not about this host.
+    pub fn is_the_backends(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Failed { .. })
+    }
+
+    /// Whether this host lacks something that it would lack for every other backend too.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::NoDescriptors { .. } | Self::NoMemory { .. } | Self::NotPermitted { .. })
     }
 
     /// By the system call's error.

@@ -5,17 +5,21 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access_log;
+pub mod backends;
 pub mod clock;
 mod connection_id;
 pub mod dial;
 pub mod drain;
+pub mod farewell;
 pub mod handoff;
 pub mod lifeline;
 pub mod relay;
 pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
+pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
 pub use dial::{DialError, dial, dial_with};
 pub use drain::{Drain, DrainPhase, DrainSignal};
-pub use reset::reset;
+pub use farewell::Alert;
+pub use reset::{close_will_reset, reset};

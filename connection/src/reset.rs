@@ -13,7 +13,7 @@ pub fn reset(connection: TcpStream) {
 
 /// Makes the socket's last close send a RST (socket(7), SO_LINGER with a time of zero). A failure means that the
 /// socket is no TCP socket any more, and then there is nobody to tell.
-pub(crate) fn close_will_reset(socket: &impl AsFd) {
+pub fn close_will_reset(socket: &impl AsFd) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod cli;
 pub mod commands;
 pub mod ebpf;
+pub mod failure;
 pub mod identity;
 pub mod logging;
 pub mod metrics;

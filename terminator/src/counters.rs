@@ -5,8 +5,10 @@ use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use connection::backends::BackendState;
 use connection::handoff::{
-    CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, TerminatorStatus,
+    BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram,
+    TerminatorStatus,
 };
 use connection::relay::Traffic;
 
@@ -94,6 +96,7 @@ impl Drop for ActiveGuard<'_> {
 pub(crate) fn status<'w>(
     tenant: &str,
     certificates: &[ServedCertificate],
+    backends: &[BackendState],
     workers: impl Iterator<Item = &'w WorkerCounters> + Clone,
 ) -> TerminatorStatus {
     let sum = |counter: &dyn Fn(&WorkerCounters) -> &AtomicU64| -> u64 {
@@ -128,6 +131,7 @@ pub(crate) fn status<'w>(
         count,
     };
     let refused = failures().filter(|(reason, _)| reason.is_client_certificate());
+    let backend = |state: &BackendState| BackendStatus { address: state.address.to_string(), up: state.up };
     TerminatorStatus {
         tenant: tenant.to_owned(),
         pid: std::process::id(),
@@ -147,6 +151,7 @@ pub(crate) fn status<'w>(
         active: sum(&|worker| &worker.active),
         client_to_backend: sum(&|worker| &worker.traffic.client_to_backend),
         backend_to_client: sum(&|worker| &worker.traffic.backend_to_client),
+        backends: backends.iter().map(backend).collect(),
         certificates: certificates
             .iter()
             .map(|served| CertificateStatus {
@@ -193,7 +198,7 @@ mod tests {
         }
         workers[0].handshake_ok(Duration::from_secs(60));
         let active = workers[1].active();
-        let status = status("acme", &[], workers.iter());
+        let status = status("acme", &[], &[], workers.iter());
         let handshakes = |outcome: &str, reason: &str| {
             status.handshakes.iter().find(|h| h.outcome == outcome && h.reason == reason).map(|h| h.count)
         };

@@ -37,6 +37,8 @@ pub(crate) enum Outcome {
     NoMemory,
     /// A firewall or sandbox forbids the connection to the backend.
     BackendNotPermitted,
+    /// No backend is healthy.
+    NoneHealthy,
     /// The connection to the backend failed otherwise.
     BackendFailed,
     /// The TLS handshake failed; the reason is counted with the handshakes.
@@ -47,7 +49,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of its discriminant.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Ok,
         Self::ClientReset,
         Self::ClientTruncated,
@@ -63,6 +65,7 @@ impl Outcome {
         Self::NoDescriptors,
         Self::NoMemory,
         Self::BackendNotPermitted,
+        Self::NoneHealthy,
         Self::BackendFailed,
         Self::HandshakeFailed,
         Self::Panicked,
@@ -86,6 +89,7 @@ impl Outcome {
             Self::NoDescriptors => "no_descriptors",
             Self::NoMemory => "no_memory",
             Self::BackendNotPermitted => "backend_not_permitted",
+            Self::NoneHealthy => "none_healthy",
             Self::BackendFailed => "backend_failed",
             Self::HandshakeFailed => "handshake_failed",
             Self::Panicked => "panicked",
@@ -118,6 +122,7 @@ impl From<&DialError> for Outcome {
             DialError::NoDescriptors { .. } => Self::NoDescriptors,
             DialError::NoMemory { .. } => Self::NoMemory,
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
+            DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::Failed { .. } => Self::BackendFailed,
         }
     }

@@ -2,9 +2,10 @@
 //! drop, and only then keys and clients.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
-use connection::AccessLog;
+use connection::{AccessLog, Backends};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use thiserror::Error;
@@ -71,7 +72,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         name: tenant.name.clone(),
         names: TenantNames::new(&config, index),
         tls,
-        backend: tenant.backend,
+        backends: Arc::new(Backends::of(tenant)),
         connect_timeout: tenant.connect_timeout,
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,

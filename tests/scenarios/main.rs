@@ -5,6 +5,7 @@
 mod access_log;
 mod admin_endpoint;
 mod backend_unavailable;
+mod backends;
 mod bulk_transfer;
 mod certificates;
 mod client_validation;
@@ -24,6 +25,7 @@ mod real_clients;
 mod rejects;
 mod resets;
 mod router_crash;
+mod steer;
 mod supervisor_crash;
 mod terminator_crash;
 mod trickling_clients;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
 /// A folder of its own that every uid may traverse, because terminators run under other uids than the test.
@@ -36,5 +37,12 @@ impl Scratch {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
             .with_context(|| format!("open {} to other uids", path.display()))?;
         Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A router that loaded eBPF programs may have mounted a bpffs, which would keep the folder from being removed.
+        let _ = unmount(self.join("run/bpf"), UnmountFlags::DETACH);
     }
 }

@@ -2,7 +2,7 @@
 //! or the default. Writes the YAML and the secrets, starts nothing.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -41,6 +41,15 @@ impl Setup {
         self
     }
 
+    /// The IP address of the listener that was named last, instead of 127.0.0.1; `[::]` for both families.
+    #[must_use]
+    pub fn listener_address(mut self, address: IpAddr) -> Self {
+        if let Some(listener) = self.listeners.last_mut() {
+            listener.address = address;
+        }
+        self
+    }
+
     /// One more listener.
     #[must_use]
     pub fn listener(mut self, name: &str) -> Self {
@@ -62,7 +71,7 @@ impl Setup {
         let listeners = self
             .listeners
             .iter()
-            .map(|listener| Ok((listener.name.clone(), free_address()?)))
+            .map(|listener| Ok((listener.name.clone(), SocketAddr::new(listener.address, free_address()?.port()))))
             .collect::<Result<Vec<_>>>()?;
         let yaml = self.yaml(scratch.path(), admin, &listeners);
         let path = scratch.write("config.yaml", &yaml)?;
@@ -105,12 +114,13 @@ impl Default for Setup {
 
 struct Listener {
     name: String,
+    address: IpAddr,
     lines: Vec<String>,
 }
 
 impl Listener {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), lines: Vec::new() }
+        Self { name: name.to_owned(), address: Ipv4Addr::LOCALHOST.into(), lines: Vec::new() }
     }
 }
 
@@ -118,7 +128,8 @@ impl Listener {
 pub struct Tenant {
     name: String,
     hostnames: Vec<String>,
-    backend: SocketAddr,
+    /// Address and weight of each.
+    backends: Vec<(SocketAddr, u16)>,
     certificates: Vec<Identity>,
     tls_lines: Vec<String>,
     lines: Vec<String>,
@@ -130,7 +141,7 @@ impl Tenant {
         Self {
             name: name.to_owned(),
             hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
-            backend,
+            backends: vec![(backend, 1)],
             certificates: Vec::new(),
             tls_lines: Vec::new(),
             lines: Vec::new(),
@@ -140,6 +151,13 @@ impl Tenant {
     /// Its TLS ends in a terminator with this certificate.
     pub fn terminate(name: &str, hostnames: &[&str], backend: SocketAddr, certificate: &Identity) -> Self {
         Self::passthrough(name, hostnames, backend).certificate(certificate)
+    }
+
+    /// One more backend.
+    #[must_use]
+    pub fn backend(mut self, address: SocketAddr, weight: u16) -> Self {
+        self.backends.push((address, weight));
+        self
     }
 
     /// One more certificate.
@@ -166,7 +184,10 @@ impl Tenant {
     fn write_yaml(&self, yaml: &mut String, folder: &Path) {
         let mode = if self.certificates.is_empty() { "Passthrough" } else { "Terminate" };
         let _ = writeln!(yaml, "  - name: {}\n    hostnames: {:?}\n    mode: {mode}", self.name, self.hostnames);
-        let _ = writeln!(yaml, "    backends: [{{ address: \"{}\" }}]", self.backend);
+        yaml.push_str("    backends:\n");
+        for (address, weight) in &self.backends {
+            let _ = writeln!(yaml, "      - {{ address: \"{address}\", weight: {weight} }}");
+        }
         for line in &self.lines {
             let _ = writeln!(yaml, "    {line}");
         }

@@ -9,7 +9,7 @@ const INTERNAL: &[(&str, &[&str])] = &[
     ("bench", &["client-hello", "config", "router-user", "tests"]),
     ("client-hello", &[]),
     ("config", &[]),
-    ("connection", &[]),
+    ("connection", &["config"]),
     ("router-common", &[]),
     ("router-user", &["client-hello", "config", "connection", "router-common"]),
     ("terminator", &["config", "connection"]),

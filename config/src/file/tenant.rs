@@ -27,16 +27,18 @@ pub(crate) struct TenantFile {
     /// How its TLS is terminated. Required for `mode: Terminate`, and only for it.
     #[serde(default)]
     pub(crate) tls: Field<TlsFile>,
-    /// Where its connections go. Exactly one; several are not available yet.
-    #[schemars(length(min = 1))]
+    /// Where its connections go.
+    #[schemars(length(min = 1, max = 256))]
     pub(crate) backends: Field<Vec<Field<BackendFile>>>,
-    /// How a backend is chosen. Not available yet.
+    /// How a backend is chosen.
     #[serde(default)]
+    #[schemars(extend("default" = "LeastConnections"))]
     pub(crate) balance: Field<BalanceFile>,
-    /// How backends are probed. Not available yet.
+    /// How backends are probed. Default: not at all; a backend that fails is then asked again by each connection whose
+    /// turn is its.
     #[serde(default)]
     pub(crate) health_check: Field<HealthCheckFile>,
-    /// Limit of connecting to a backend.
+    /// Limit of connecting, over all backends that are tried for one connection.
     #[serde(default)]
     #[schemars(extend("default" = CONNECT_TIMEOUT))]
     pub(crate) connect_timeout: Field<Text<Span>>,
@@ -89,9 +91,9 @@ pub(crate) enum ModeFile {
 pub(crate) struct BackendFile {
     /// An IP address and port.
     pub(crate) address: Field<Text<BackendAddress>>,
-    /// Share of the connections, relative to the other backends. Only 1 until several backends are available.
+    /// Share of the connections, relative to the other backends; 0 gets none.
     #[serde(default)]
-    #[schemars(extend("default" = 1))]
+    #[schemars(range(max = 256), extend("default" = 1))]
     pub(crate) weight: Field<u32>,
 }
 
@@ -99,13 +101,13 @@ pub(crate) struct BackendFile {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "Balance")]
 pub(crate) enum BalanceFile {
-    /// The one with the fewest connections.
+    /// The one with the fewest connections for its weight.
     LeastConnections,
     /// One after the other.
     RoundRobin,
     /// Any.
     Random,
-    /// The same for the same client address.
+    /// The same for the same client address; a backend that goes moves only its own clients.
     SourceHash,
 }
 
@@ -113,19 +115,22 @@ pub(crate) enum BalanceFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "HealthCheck")]
-#[expect(dead_code, reason = "known to the schema before it is available")]
 pub(crate) struct HealthCheckFile {
     /// Time between probes.
     #[serde(default)]
+    #[schemars(extend("default" = HEALTH_INTERVAL))]
     pub(crate) interval: Field<Text<Span>>,
     /// Limit of one probe.
     #[serde(default)]
+    #[schemars(extend("default" = HEALTH_TIMEOUT))]
     pub(crate) timeout: Field<Text<Span>>,
-    /// Failed probes in a row until a backend is out.
+    /// Failures in a row, of probes and of connections, until a backend gets no more connections.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000), extend("default" = UNHEALTHY_AFTER))]
     pub(crate) unhealthy_after: Field<u32>,
-    /// Good probes in a row until it is back.
+    /// Good probes in a row until it gets some again.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000), extend("default" = HEALTHY_AFTER))]
     pub(crate) healthy_after: Field<u32>,
 }
 
@@ -219,6 +224,10 @@ pub(crate) enum StartupFile {
 }
 
 pub(crate) const CONNECT_TIMEOUT: Text<Span> = Text(Span::seconds(3));
+pub(crate) const HEALTH_INTERVAL: Text<Span> = Text(Span::seconds(5));
+pub(crate) const HEALTH_TIMEOUT: Text<Span> = Text(Span::seconds(2));
+pub(crate) const UNHEALTHY_AFTER: u32 = 3;
+pub(crate) const HEALTHY_AFTER: u32 = 2;
 pub(crate) const IDLE_TIMEOUT: Text<Span> = Text(Span::minutes(10));
 pub(crate) const DRAIN_TIMEOUT: Text<Span> = Text(Span::seconds(30));
 /// setuid(2) takes 4,294,967,295 for "no change".

@@ -12,8 +12,6 @@ impl Context<'_> {
 
     /// Refuses the fields of a tenant that are not available yet.
     pub(super) fn not_yet_in_tenant(&self, file: &TenantFile) {
-        self.not_yet("balance", &file.balance);
-        self.not_yet("healthCheck", &file.health_check);
         self.not_yet("proxyProtocol", &file.proxy_protocol);
         self.not_yet("backendTls", &file.backend_tls);
         self.not_yet("limits", &file.limits);

@@ -1,7 +1,6 @@
 //! Tenants of the file to those of the model.
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
 
 use super::context::{Context, or_default};
 use super::identity::Identities;
@@ -11,9 +10,10 @@ use super::tls;
 use crate::duration::Span;
 use crate::field::Field;
 use crate::file::{
-    BackendFile, CONNECT_TIMEOUT, ConfigFile, DRAIN_TIMEOUT, IDLE_TIMEOUT, ModeFile, StartupFile, TenantFile,
+    BackendFile, BalanceFile, CONNECT_TIMEOUT, ConfigFile, DRAIN_TIMEOUT, HEALTH_INTERVAL, HEALTH_TIMEOUT,
+    HEALTHY_AFTER, IDLE_TIMEOUT, ModeFile, StartupFile, TenantFile, UNHEALTHY_AFTER,
 };
-use crate::model::{Mode, Sandbox, Tenant, Terminate};
+use crate::model::{BackendTarget, Balance, HealthCheck, Mode, Sandbox, Tenant, Terminate};
 
 /// All tenants, in the order of the file.
 pub(super) fn tenants(context: &Context<'_>, file: &ConfigFile, identities: &Identities<'_>) -> Option<Vec<Tenant>> {
@@ -51,7 +51,8 @@ fn tenant(
         ModeFile::Passthrough => passthrough(context, file),
         ModeFile::Terminate => terminate(context, file, name, identities),
     });
-    let backend = backend(context, file);
+    let backends = backends(context, file);
+    let health_check = health_check(context, file);
     let connect_timeout =
         context.duration(&file.connect_timeout, "connectTimeout", CONNECT_TIMEOUT, SHORTEST_CONNECT..=LONGEST_CONNECT);
     let idle_timeout = context.duration(&file.idle_timeout, "idleTimeout", IDLE_TIMEOUT, SHORTEST_IDLE..=LONGEST_IDLE);
@@ -62,7 +63,9 @@ fn tenant(
         name: name?.to_owned(),
         hostnames: hostnames?,
         mode: mode?,
-        backend: backend?,
+        backends: backends?,
+        balance: balance(*or_default(&file.balance, &BalanceFile::LeastConnections)?),
+        health_check: health_check?,
         connect_timeout: connect_timeout?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
@@ -117,22 +120,60 @@ fn terminate(
     }))
 }
 
-fn backend(context: &Context<'_>, file: &TenantFile) -> Option<SocketAddr> {
+fn backends(context: &Context<'_>, file: &TenantFile) -> Option<Vec<BackendTarget>> {
     let backends = context.non_empty_list(&file.backends, "backends", |context, backend: &BackendFile| {
-        if let Some(weight) = backend.weight.value()
-            && *weight != 1
-        {
-            context.value_not_yet(&backend.weight, "weight", &format!("a weight of {weight}"));
-        }
-        context.required(&backend.address, "address").map(|address| address.0.0)
-    });
-    if let Some([_, second, ..]) = file.backends.value().map(Vec::as_slice) {
-        let path = context.path.field("backends");
-        context.report.error(second.at(), &path.index(1), "a second backend is not available yet: keep one");
+        let weight = context.number(&backend.weight, "weight", 1, 0..=HEAVIEST);
+        let address = context.required(&backend.address, "address").map(|address| address.0.0);
+        Some(BackendTarget { address: address?, weight: u16::try_from(weight?).ok()? })
+    })?;
+    if backends.len() > MOST_BACKENDS {
+        let message = format!("has {} elements, and must have at most {MOST_BACKENDS}", backends.len());
+        context.error(&file.backends, "backends", message);
     }
-    backends?.first().copied()
+    if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
+        context.error(&file.backends, "backends", "gives every backend a weight of 0: nobody would get a connection");
+    }
+    let mut seen = HashMap::new();
+    for (index, (backend, field)) in backends.iter().zip(file.backends.value().into_iter().flatten()).enumerate() {
+        if let Some(first) = seen.insert(backend.address, field.at()) {
+            let message = format!("`{}` is already listed at {first}: give that one a weight", backend.address);
+            context.report.error(field.at(), &context.path.field("backends").index(index), message);
+        }
+    }
+    Some(backends)
 }
 
+fn balance(file: BalanceFile) -> Balance {
+    match file {
+        BalanceFile::LeastConnections => Balance::LeastConnections,
+        BalanceFile::RoundRobin => Balance::RoundRobin,
+        BalanceFile::Random => Balance::Random,
+        BalanceFile::SourceHash => Balance::SourceHash,
+    }
+}
+
+fn health_check(context: &Context<'_>, file: &TenantFile) -> Option<Option<HealthCheck>> {
+    context.group(&file.health_check, "healthCheck", None, |context, file| {
+        let interval = context.duration(&file.interval, "interval", HEALTH_INTERVAL, SHORTEST_PROBE..=LONGEST_INTERVAL);
+        let timeout = context.duration(&file.timeout, "timeout", HEALTH_TIMEOUT, SHORTEST_PROBE..=LONGEST_CONNECT);
+        let unhealthy_after = context.number(&file.unhealthy_after, "unhealthyAfter", UNHEALTHY_AFTER, 1..=MOST_PROBES);
+        let healthy_after = context.number(&file.healthy_after, "healthyAfter", HEALTHY_AFTER, 1..=MOST_PROBES);
+        Some(Some(HealthCheck {
+            interval: interval?,
+            timeout: timeout?,
+            unhealthy_after: unhealthy_after?,
+            healthy_after: healthy_after?,
+        }))
+    })
+}
+
+/// As HAProxy's.
+const HEAVIEST: u32 = 256;
+/// With the heaviest weights a round-robin schedule of so many takes 128 KiB.
+const MOST_BACKENDS: usize = 256;
+const SHORTEST_PROBE: Span = Span::millis(10);
+const LONGEST_INTERVAL: Span = Span::hours(24);
+const MOST_PROBES: u32 = 1000;
 const SHORTEST_CONNECT: Span = Span::millis(10);
 /// Longer than a kernel goes on by itself (tcp_syn_retries, some 2 minutes).
 const LONGEST_CONNECT: Span = Span::minutes(5);

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::context::Context;
 use super::seen::Seen;
 use crate::error::Position;
+use crate::field::Field;
 use crate::file::ConfigFile;
 use crate::hostname::HostnamePattern;
 use crate::model::PortRange;
@@ -113,12 +114,16 @@ pub(super) fn steered(context: &Context<'_>, file: &ConfigFile) {
                     && steer.ports.first <= claim.ports.last
             };
             match others.iter().find(in_the_way) {
-                Some(Claim { steered: true, at, .. }) => {
-                    let message = format!("ports of `{}` are already steered at {at}", steer.prefix);
-                    context.report.error(context.at, context.path, message);
-                }
-                Some(Claim { at, .. }) => {
-                    let message = format!("takes the address that is listened on at {at}");
+                Some(other) => {
+                    let (prefix, at) = (steer.prefix, other.at);
+                    let message = if other.owner == owner {
+                        format!("ports of `{prefix}` are already listed at {at}")
+                    } else if other.steered {
+                        let (this, other) = (listener_name(file, owner), listener_name(file, other.owner));
+                        format!("ports of `{prefix}` are steered to {this} and, at {at}, to {other}: a port has one")
+                    } else {
+                        format!("takes the address of {} at {at}", listener_name(file, other.owner))
+                    };
                     context.report.error(context.at, context.path, message);
                 }
                 None => others.push(Claim { ports: steer.ports, owner, steered: true, at: context.at }),
@@ -126,6 +131,15 @@ pub(super) fn steered(context: &Context<'_>, file: &ConfigFile) {
             Some(())
         })
     });
+}
+
+fn listener_name(file: &ConfigFile, index: Option<usize>) -> String {
+    let Some(index) = index else { return "the admin endpoint".to_owned() };
+    let listener = file.listeners.value().and_then(|listeners| listeners.get(index)).and_then(Field::value);
+    match listener.and_then(|listener| listener.name.value()) {
+        Some(Text(name)) => format!("listener `{}`", name.0),
+        None => format!("listeners[{index}]"),
+    }
 }
 
 /// Ports of one prefix that belong to somebody.

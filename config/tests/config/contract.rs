@@ -17,8 +17,6 @@ fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
 tests/files/design.yaml:16:5: listeners[0].proxyProtocol: not available yet
 tests/files/design.yaml:37:9: tenants[1].tls.clientValidation.crl: not available yet
 tests/files/design.yaml:38:9: tenants[1].tls.clientValidation.allow: not available yet
-tests/files/design.yaml:45:5: tenants[1].balance: not available yet
-tests/files/design.yaml:46:5: tenants[1].healthCheck: not available yet
 tests/files/design.yaml:49:5: tenants[1].proxyProtocol: not available yet
 tests/files/design.yaml:50:5: tenants[1].backendTls: not available yet
 tests/files/design.yaml:52:5: tenants[1].limits: not available yet
@@ -49,12 +47,8 @@ fn values_that_come_later_are_refused_where_they_stand() {
     spoiled(
         "[{ address: \"10.2.0.9:443\" }]",
         "[{ address: \"10.2.0.9:443\", weight: 2 }, { address: \"svc.example:443\" }]",
-        &[
-            "10:51: tenants[0].backends[0].weight: a weight of 2 is not available yet",
-            "10:56: tenants[0].backends[1]: a second backend is not available yet: keep one",
-            "10:67: tenants[0].backends[1].address: `svc.example:443`: a name instead of an address is not available \
-             yet: write an IP address and port",
-        ],
+        &["10:67: tenants[0].backends[1].address: `svc.example:443`: a name instead of an address is not available \
+             yet: write an IP address and port"],
     );
 }
 
@@ -76,14 +70,14 @@ fn the_minimal_file_gets_the_documented_defaults() {
 
     let [pinniped, acme] = config.tenants.as_slice() else { panic!("{config:?}") };
     assert_eq!((pinniped.name.as_str(), &pinniped.mode), ("pinniped", &Mode::Passthrough));
-    assert_eq!(pinniped.backend.to_string(), "10.2.0.9:443");
+    assert_eq!(pinniped.backends[0].address.to_string(), "10.2.0.9:443");
     assert_eq!(pinniped.connect_timeout, Duration::from_secs(3));
     assert_eq!(pinniped.idle_timeout, Duration::from_secs(600));
     assert_eq!(pinniped.drain_timeout, Duration::from_secs(30));
 
     let names: Vec<String> = acme.hostnames.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["api.acme.example", "*.acme.example"]);
-    assert_eq!(acme.backend.to_string(), "[2001:db8::5]:8443");
+    assert_eq!(acme.backends[0].address.to_string(), "[2001:db8::5]:8443");
     let terminate = terminate(&config, "acme");
     assert_eq!(
         terminate.certificates,
@@ -152,7 +146,7 @@ fn anchors_aliases_and_merges_work_and_null_is_unset() {
     let text = BASE
         .replace("backends: [{ address: \"10.2.0.9:443\" }]", "backends: &b [{ address: \"10.2.0.9:443\" }]")
         .replace("backends: [{ address: \"10.1.0.5:8443\" }]", "backends: *b");
-    assert_eq!(Config::from_yaml(&text).unwrap().tenants[1].backend.to_string(), "10.2.0.9:443");
+    assert_eq!(Config::from_yaml(&text).unwrap().tenants[1].backends[0].address.to_string(), "10.2.0.9:443");
     let text = BASE
         .replace("mode: Passthrough\n", "mode: Passthrough\n    <<: &times { idleTimeout: 1m }\n")
         .replace("mode: Terminate\n", "mode: Terminate\n    <<: *times\n");

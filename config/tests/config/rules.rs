@@ -1,6 +1,10 @@
 //! Files whose fields are right by themselves and wrong together or out of bounds.
 
-use crate::texts::spoiled;
+use std::time::Duration;
+
+use config::{Balance, HealthCheck};
+
+use crate::texts::{changed, spoiled};
 
 #[test]
 fn a_hostname_has_one_tenant() {
@@ -220,11 +224,63 @@ fn all_errors_of_a_file_come_in_its_order() {
 }
 
 #[test]
+fn backends_have_bounds_and_differ() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\", weight: 257 }, { address: \"10.2.0.10:443\", weight: 0 }]",
+        &["10:51: tenants[0].backends[0].weight: is 257, and must be from 0 to 256"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\", weight: 0 }]",
+        &["10:15: tenants[0].backends: gives every backend a weight of 0: nobody would get a connection"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }, { address: \"10.2.0.9:443\" }]",
+        &["10:45: tenants[0].backends[1]: `10.2.0.9:443` is already listed at 10:16: give that one a weight"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    balance: Fastest\n    healthCheck: { interval: 1ms, healthyAfter: 0 }",
+        &[
+            "11:14: tenants[0].balance: unknown value `Fastest`: `LeastConnections`, `RoundRobin`, `Random` or \
+             `SourceHash`",
+            "12:30: tenants[0].healthCheck.interval: is 1ms, and must be from 10ms to 24h",
+            "12:49: tenants[0].healthCheck.healthyAfter: is 0, and must be from 1 to 1000",
+        ],
+    );
+}
+
+#[test]
+fn backends_and_their_checks_are_as_written_or_as_documented() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    let pinniped =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    healthCheck: { healthyAfter: 1 }").tenants.remove(0);
+    assert_eq!((pinniped.balance, pinniped.backends[0].weight), (Balance::LeastConnections, 1));
+    let seconds = Duration::from_secs;
+    let check = HealthCheck { interval: seconds(5), timeout: seconds(2), unhealthy_after: 3, healthy_after: 1 };
+    assert_eq!(pinniped.health_check, Some(check));
+    let several =
+        "[{ address: \"10.2.0.9:443\", weight: 3 }, { address: \"[2001:db8::9]:443\" }]\n    balance: SourceHash";
+    let pinniped = changed(backends, several).tenants.remove(0);
+    assert_eq!((pinniped.balance, pinniped.health_check), (Balance::SourceHash, None));
+    assert_eq!(pinniped.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
 fn a_port_of_a_prefix_is_steered_once() {
     spoiled(
         "onUnmatched: Reject",
         "onUnmatched: Reject\n    steer: [\"10.0.0.0/8:1-99\", \"10.0.0.0/8:99\", \"10.0.0.0/9:99\", \"[::/0]:443\"]",
-        &["6:33: listeners[0].steer[1]: ports of `10.0.0.0/8` are already steered at 6:13"],
+        &["6:32: listeners[0].steer[1]: ports of `10.0.0.0/8` are already listed at 6:13"],
+    );
+    spoiled(
+        "onUnmatched: Reject",
+        "onUnmatched: Reject\n    steer: [\"10.0.0.0/8:1-99\"]\n  - name: v4\n    address: 127.0.0.1:80\n    steer: [\"10.0.0.0/8:80-443\"]",
+        &["9:13: listeners[1].steer[0]: ports of `10.0.0.0/8` are steered to listener `v4` and, at 6:13, to listener \
+             `tls`: a port has one"],
     );
 }
 
@@ -240,6 +296,6 @@ fn steering_does_not_take_what_another_listens_on() {
     spoiled(
         "onUnmatched: Reject",
         "onUnmatched: Reject\n    steer: [\"127.0.0.1:80-90\"]\n  - name: v4\n    address: 127.0.0.1:85",
-        &["6:13: listeners[0].steer[0]: takes the address that is listened on at 8:14"],
+        &["6:13: listeners[0].steer[0]: takes the address of listener `v4` at 8:14"],
     );
 }

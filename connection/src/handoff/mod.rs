@@ -16,7 +16,8 @@ pub use message::Handoff;
 pub use receiver::{HandoffReceiver, Received};
 pub use sender::HandoffSender;
 pub use status::{
-    CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, TerminatorStatus,
+    BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram,
+    TerminatorStatus,
 };
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct TerminatorStatus {
     pub client_to_backend: u64,
     /// Bytes delivered to clients.
     pub backend_to_client: u64,
+    /// Where its connections go.
+    pub backends: Vec<BackendStatus>,
     /// What it serves with.
     pub certificates: Vec<CertificateStatus>,
     /// Connections that have ended.
@@ -61,6 +63,16 @@ pub struct ConnectionCount {
     pub outcome: String,
     /// How many.
     pub count: u64,
+}
+
+/// One backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackendStatus {
+    /// Where it listens.
+    pub address: String,
+    /// Whether it gets connections.
+    pub up: bool,
 }
 
 /// A histogram in Prometheus' sense.

@@ -6,7 +6,7 @@ use std::path::Path;
 use config::{Config, LoadError};
 use serde_json::{Value, json};
 
-use crate::cli::Failure;
+use crate::failure::Failure;
 
 /// Prints one line when the configuration file is right; what is wrong with it is the failure. With `as_json`, both
 /// are one JSON document on the standard output.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use config::Config;
 
-use crate::cli::Failure;
+use crate::failure::Failure;
 
 /// Loads a configuration for a command; what is wrong with it is wrong input.
 pub fn load(path: &Path) -> Result<Config, Failure> {

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use config::Tenant;
+
 use super::load;
-use crate::cli::Failure;
+use crate::failure::Failure;
 use crate::routing::{Decision, Question, Refusal, Routing};
 
 /// Prints where `name` would go from a client that nobody denies.
@@ -22,11 +24,11 @@ pub fn route(path: &Path, name: &str, listener: Option<&str>) -> Result<(), Fail
     let answer = match Routing::new(&config).decide(&config, question) {
         Decision::Passthrough { tenant, rule } => {
             let tenant = &config.tenants[tenant];
-            format!("{name} -> tenant {} (Passthrough to {}), by {}", tenant.name, tenant.backend, rule.describe())
+            format!("{name} -> tenant {} (Passthrough to {}), by {}", tenant.name, backends(tenant), rule.describe())
         }
         Decision::Terminate { tenant, rule } => {
             let tenant = &config.tenants[tenant];
-            format!("{name} -> tenant {} (Terminate, then {}), by {}", tenant.name, tenant.backend, rule.describe())
+            format!("{name} -> tenant {} (Terminate, then {}), by {}", tenant.name, backends(tenant), rule.describe())
         }
         Decision::Reject(Refusal::UnknownName | Refusal::NoServerName) => {
             format!("{name} -> rejected with unrecognized_name (112): no tenant claims it")
@@ -36,4 +38,9 @@ pub fn route(path: &Path, name: &str, listener: Option<&str>) -> Result<(), Fail
         }
     };
     writeln!(std::io::stdout(), "{answer}").map_err(|error| Failure::System(error.to_string()))
+}
+
+fn backends(tenant: &Tenant) -> String {
+    let addresses: Vec<_> = tenant.backends.iter().map(|backend| backend.address.to_string()).collect();
+    addresses.join(", ")
 }

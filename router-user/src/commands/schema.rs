@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::cli::Failure;
+use crate::failure::Failure;
 
 /// Prints the JSON Schema of the configuration file.
 pub fn schema() -> Result<(), Failure> {

@@ -38,6 +38,7 @@ pub fn report(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[T
     data_paths(&mut page, workers, &shared.cut_through);
     programs(&mut page, &shared.steering, &shared.cut_through);
     handoffs(&mut page, config, workers);
+    backends(&mut page, shared, terminators);
     self::terminators(&mut page, config, terminators);
     page.finish()
 }
@@ -184,6 +185,22 @@ fn handoffs(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounter
         if let Mode::Terminate(_) = tenant.mode {
             let histograms = workers.iter().filter_map(|worker| worker.tenants[index].handoff_seconds.as_deref());
             page.histogram(name, &[("tenant", &tenant.name)], &HistogramTotal::of(SECONDS_BOUNDS, histograms));
+        }
+    }
+}
+
+fn backends(page: &mut Exposition, shared: &Shared, terminators: &[TerminatorReport]) {
+    let name = "sni_router_backend_up";
+    page.family(name, "gauge", "Whether the backend gets connections.");
+    for (index, (tenant, own)) in shared.config.tenants.iter().zip(&shared.backends).enumerate() {
+        let mut sample = |backend: &str, up| {
+            page.sample(name, &[("tenant", &tenant.name), ("backend", backend)], u8::from(up));
+        };
+        for state in own.iter().flat_map(|backends| backends.states()) {
+            sample(&state.address.to_string(), state.up);
+        }
+        for backend in status_of(terminators, index).into_iter().flat_map(|status| &status.backends) {
+            sample(&backend.address, backend.up);
         }
     }
 }

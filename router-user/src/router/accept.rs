@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
@@ -63,12 +64,18 @@ fn start(worker: &Rc<Worker>, listener: usize, (permit, stream, client): Accepte
 
 /// Closing a listening socket resets what waits in its queue and whose handshake has begun, so both are served first.
 async fn drain_accept_queue(worker: &Rc<Worker>, listener: usize, socket: &TcpListener, permits: &Arc<Semaphore>) {
-    let patience = if worker.shared.steering.is_taken_over() { HANDSHAKE_PATIENCE } else { QUEUE_PATIENCE };
-    while let Ok(accepted) = tokio::time::timeout(patience, accept(socket, permits)).await {
-        match accepted {
-            Ok(connection) => start(worker, listener, connection),
-            Err(error) if is_shortage(&error) => return,
-            Err(_) => {}
+    let (patience, longest) = match worker.shared.steering.is_taken_over() {
+        true => (HANDSHAKE_PATIENCE, LONGEST_TAKE_OVER),
+        false => (QUEUE_PATIENCE, LONGEST_QUEUE),
+    };
+    let deadline = Instant::now() + longest;
+    loop {
+        let quiet = deadline.min(Instant::now() + patience);
+        match timeout_at(quiet, accept(socket, permits)).await {
+            Ok(Ok(connection)) => start(worker, listener, connection),
+            Ok(Err(error)) if is_shortage(&error) => return,
+            Ok(Err(_)) => {}
+            Err(_elapsed) => return,
         }
     }
 }
@@ -86,6 +93,12 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 /// An accept queue that gives nothing for this long is empty.
 const QUEUE_PATIENCE: Duration = Duration::from_millis(5);
 
+/// A port that others connect to all the time is never quiet; what was in the queue has long been taken by then.
+const LONGEST_QUEUE: Duration = Duration::from_secs(1);
+
 /// Another process gets the new connections: what comes now began before. Long enough for a SYN-ACK to be sent for the
 /// third time (after 1 s and 2 s more, RFC 6298 section 2).
 const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(3500);
+
+/// The bound address may still be connected to.
+const LONGEST_TAKE_OVER: Duration = Duration::from_secs(10);

@@ -64,13 +64,13 @@ impl<'w> AccessRecord<'w> {
         if let Some(line) = &mut self.line {
             let tenant = &self.worker.shared.config.tenants[tenant];
             line.tenant = Some(tenant.name.clone().into());
-            line.backend = Some(tenant.backend);
         }
     }
 
-    /// The backend answered, or did not, after this long.
-    pub(super) fn connected(&mut self, took: Duration) {
+    /// The backend answered, or the last one that was tried failed, after this long.
+    pub(super) fn connected(&mut self, backend: Option<SocketAddr>, took: Duration) {
         if let Some(line) = &mut self.line {
+            line.backend = backend;
             line.connect_ms = Some(took);
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use ::connection::ConnectionId;
+use ::connection::{Alert, ConnectionId};
 use config::Listener;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -12,7 +12,7 @@ use tracing::debug;
 use super::access::AccessRecord;
 use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
 use super::peek::{Hello, PeekError};
-use super::rejection::{Alert, Answer, Rejection};
+use super::rejection::{Answer, Rejection};
 use super::worker::Worker;
 use super::{passthrough, reject, terminate};
 use crate::routing::{Decision, Question, admits};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::connection::{AccessLine, AccessLog, ConnectionId};
+use ::connection::{AccessLine, AccessLog, ConnectionId, DialError};
 use config::{Config, DataPath, Tenant};
 use rustix::thread::CapabilitySet;
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use super::outcome::{ConnectionOutcome, Mode};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    AdoptedEnd, Attempt, Carried, CutThrough, CuttingThrough, FlowEnd, Identity, Loaded, NotCut, Place,
+    AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, FlowEnd, Identity, Loaded, NotCut, Place,
 };
 use crate::metrics::{TenantCounters, WorkerCounters};
 
@@ -56,18 +56,37 @@ pub(super) fn start(
 }
 
 /// Before the dial: whether this client's connection can be given to the kernel.
-pub(super) fn prepare<'w>(
-    worker: &'w Worker,
-    client: &TcpStream,
-    backend: SocketAddr,
-) -> Option<(&'w CutThrough, Attempt)> {
+pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w CutThrough, Candidate)> {
     let CuttingThrough::Running(cut_through) = &worker.shared.cut_through else { return None };
-    match cut_through.prepare(client, backend) {
-        Ok(attempt) => Some((cut_through, attempt)),
+    match cut_through.prepare(client) {
+        Ok(candidate) => Some((cut_through, candidate)),
         Err(reason) => {
             worker.counters.fallback(reason);
             None
         }
+    }
+}
+
+/// A connection to a backend, and how to go on with it.
+pub(super) enum Connected<'w> {
+    /// Relay.
+    Plain(TcpStream),
+    /// Switch if that is possible.
+    Prepared(&'w CutThrough, Dialled),
+}
+
+/// Dials so that both connections agree, where there is a candidate.
+pub(super) async fn dial<'w>(
+    candidate: Option<&(&'w CutThrough, Candidate)>,
+    backend: SocketAddr,
+    time_limit: Duration,
+) -> Result<Connected<'w>, DialError> {
+    match candidate {
+        Some((cut_through, candidate)) => {
+            let dialled = cut_through.dial(candidate, backend, time_limit).await?;
+            Ok(Connected::Prepared(cut_through, dialled))
+        }
+        None => Ok(Connected::Plain(::connection::dial(backend, time_limit).await?)),
     }
 }
 
@@ -85,12 +104,18 @@ pub(super) enum Switched<'w> {
 pub(super) fn switch<'w>(
     worker: &Worker,
     tenant: usize,
-    attempt: Option<(&'w CutThrough, Attempt)>,
     client: TcpStream,
-    backend: TcpStream,
+    connected: Connected<'w>,
     arrival: &Arrival<'_>,
 ) -> Switched<'w> {
-    let Some((cut_through, attempt)) = attempt else { return Switched::Not(client, backend) };
+    let (cut_through, backend, attempt) = match connected {
+        Connected::Plain(backend) => return Switched::Not(client, backend),
+        Connected::Prepared(_, Dialled { backend, attempt: Err(reason) }) => {
+            worker.counters.fallback(reason);
+            return Switched::Not(client, backend);
+        }
+        Connected::Prepared(cut_through, Dialled { backend, attempt: Ok(attempt) }) => (cut_through, backend, attempt),
+    };
     let tenant = &worker.shared.config.tenants[tenant];
     let accepted = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let identity = Identity {

@@ -5,6 +5,7 @@ mod access;
 mod connection;
 mod connection_id;
 mod cut_through;
+mod health;
 mod listen;
 mod live;
 pub mod outcome;
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ::connection::lifeline::supervisor_gone;
-use ::connection::{AccessLog, Drain};
-use config::AccessLogPath;
+use ::connection::{AccessLog, Backends, Drain};
+use config::{AccessLogPath, Mode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -35,9 +36,9 @@ use self::privileges::drop_privileges;
 pub use self::worker::Shared;
 use self::worker::permit_count;
 use crate::admin::{self, AdminState};
-use crate::cli::Failure;
 use crate::commands::load;
 use crate::ebpf::steer::Steering;
+use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::metrics::WorkerCounters;
 use crate::routing::Routing;
@@ -57,9 +58,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::System(error.to_string()))?;
     let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
+    let loaded = cut_through::load(&config);
     // Last, because it takes the connections from the process before.
     let steering = Steering::start(&config, &sockets);
-    let loaded = cut_through::load(&config);
     drop_privileges(identity, cut_through::capabilities(&loaded))
         .map_err(|error| Failure::System(error.to_string()))?;
     let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(&config))).collect();
@@ -79,6 +80,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .collect(),
         steering,
         cut_through,
+        backends: config
+            .tenants
+            .iter()
+            .map(|tenant| (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))))
+            .collect(),
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -115,6 +121,7 @@ fn start(
             worker::spawn(index, shared.clone(), counters.clone(), own)
         })
         .collect::<io::Result<Vec<_>>>()?;
+    health::spawn(shared)?;
     if let Some(socket) = admin_socket {
         admin::spawn(socket, AdminState::new(shared.clone(), counters))?;
     }

@@ -63,6 +63,8 @@ pub enum ConnectionOutcome {
     NoMemory,
     /// A local rule forbids the way to the backend.
     BackendNotPermitted,
+    /// No backend is healthy.
+    NoneHealthy,
     /// The backend could not be connected to for any other reason.
     BackendFailed,
     /// The tenant's terminator was not there, or full, until the deadline.
@@ -132,7 +134,7 @@ impl HelloOutcome {
 
 impl ConnectionOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Ok,
         Self::ClientReset,
         Self::BackendReset,
@@ -147,6 +149,7 @@ impl ConnectionOutcome {
         Self::NoDescriptors,
         Self::NoMemory,
         Self::BackendNotPermitted,
+        Self::NoneHealthy,
         Self::BackendFailed,
         Self::TerminatorUnavailable,
         Self::UnknownName,
@@ -171,6 +174,7 @@ impl ConnectionOutcome {
             DialError::NoDescriptors { .. } => Self::NoDescriptors,
             DialError::NoMemory { .. } => Self::NoMemory,
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
+            DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::Failed { .. } => Self::BackendFailed,
         }
     }
@@ -216,6 +220,7 @@ impl ConnectionOutcome {
             Self::NoDescriptors => "no_descriptors",
             Self::NoMemory => "no_memory",
             Self::BackendNotPermitted => "backend_not_permitted",
+            Self::NoneHealthy => "none_healthy",
             Self::BackendFailed => "backend_failed",
             Self::TerminatorUnavailable => "terminator_unavailable",
             Self::UnknownName => "unknown_name",

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use ::connection::dial;
+use ::connection::DialError;
 use ::connection::relay::{RelayOutcome, relay_tcp};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -26,15 +26,15 @@ pub(super) async fn serve(
     let settings = &worker.shared.config.tenants[tenant];
     let counters = &worker.counters.tenants[tenant];
     let _active = counters.active();
-    let mut attempt = cut_through::prepare(worker, &stream, settings.backend);
+    let candidate = cut_through::prepare(worker, &stream);
     let dialled = Instant::now();
-    let connected = match &mut attempt {
-        Some((cut_through, attempt)) => cut_through.dial(attempt, settings.connect_timeout).await,
-        None => dial(settings.backend, settings.connect_timeout).await,
-    };
-    record.connected(dialled.elapsed());
-    let backend = match connected {
-        Ok(backend) => backend,
+    let Some(backends) = &worker.shared.backends[tenant] else { return };
+    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit).await;
+    let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
+    let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
+    record.connected(address, dialled.elapsed());
+    let (dialled, _lease) = match connected {
+        Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
                 tenant,
@@ -45,7 +45,7 @@ pub(super) async fn serve(
             return fail(worker, stream, record, failure).await;
         }
     };
-    let (stream, backend) = match cut_through::switch(worker, tenant, attempt, stream, backend, arrival) {
+    let (stream, backend) = match cut_through::switch(worker, tenant, stream, dialled, arrival) {
         Switched::Not(stream, backend) => (stream, backend),
         Switched::Carried(cut_through, carried) => {
             return cut_through::accompany(worker, tenant, cut_through, carried, record).await;

@@ -56,7 +56,7 @@ pub(super) fn drop_privileges(identity: Identity, keep: CapabilitySet) -> Result
     Ok(())
 }
 
-/// Of this thread; the threads that it starts inherit them, so there must be no other one yet.
+/// Of this thread and those that it starts. Other ones lose all with the uid, because they do not keep any.
 fn keep_only(kept: CapabilitySet) -> rustix::io::Result<()> {
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })
 }

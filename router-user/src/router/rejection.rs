@@ -1,5 +1,6 @@
 //! One place that turns each reason to refuse a connection into its outcome and into what the client is told.
 
+use ::connection::Alert;
 use client_hello::{Malformed, NameError, NotTls};
 
 use super::outcome::ConnectionOutcome;
@@ -14,20 +15,6 @@ pub(super) enum Answer {
     PlainHttp400,
     /// Nothing: the peer does not speak TLS, or is gone.
     Silence,
-}
-
-/// The TLS alerts that the router sends (RFC 8446 section 6, RFC 6066 section 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Alert {
-    /// The tenant or the listener does not admit the client.
-    AccessDenied = 49,
-    /// A hello that cannot be decoded, is too long, or did not come in time.
-    DecodeError = 50,
-    /// The backend or the terminator cannot be reached.
-    InternalError = 80,
-    /// Nobody has this name.
-    UnrecognizedName = 112,
 }
 
 /// A connection that ends before it has a tenant's backend: how it is counted and what the client is told.

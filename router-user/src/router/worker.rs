@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use ::connection::Backends;
 use ::connection::access_log::AccessLog;
 use ::connection::drain::DrainSignal;
 use ::connection::relay::{RelayContext, RelayPolicy};
@@ -31,6 +32,8 @@ pub struct Shared {
     pub config: Config,
     /// The routing policy.
     pub routing: Routing,
+    /// One per tenant of mode Passthrough; `None` for the others, whose terminators have their own.
+    pub backends: Vec<Option<Arc<Backends>>>,
     /// One per listener; a permit lives as long as the router holds the connection.
     pub permits: Vec<Arc<Semaphore>>,
     /// What the kernel steers to the listeners.

@@ -17,8 +17,8 @@ use tracing::info;
 
 use self::child::{Child, Ended, Role, StopPhase};
 use self::runtime_dir::RuntimeDir;
-use crate::cli::Failure;
 use crate::commands::load;
+use crate::failure::Failure;
 use crate::identity::router_identity;
 
 /// Runs until a signal ends it, or until the router cannot start.

@@ -5,13 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connection::Alert;
+use connection::farewell::say_and_close;
 use connection::relay::ClientSocket;
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::farewell::{Alert, alert_and_close, close};
 use crate::failure::Reason;
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TenantTls;
@@ -51,8 +52,8 @@ impl Failed {
     /// Tells the client, where it can be told, and closes. To be called when all is counted: it may take a second.
     pub(super) async fn close(self, client: ClientSocket) {
         match self.farewell {
-            Farewell::Alert(alert) => alert_and_close(client, alert).await,
-            Farewell::AlertIsSent => close(client).await,
+            Farewell::Alert(alert) => say_and_close(client, &alert.record()).await,
+            Farewell::AlertIsSent => say_and_close(client, &[]).await,
             Farewell::Nothing => {}
         }
     }

@@ -1,7 +1,6 @@
 //! Serves one tenant: takes connections from the router's processes, and stops in an orderly way.
 //! Reads no file and no configuration text; what it needs is in [`Tenant`].
 
-mod farewell;
 mod handshake;
 mod path;
 mod record;
@@ -10,15 +9,15 @@ mod shutdown;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use connection::backends::probe;
 use connection::handoff::{HandoffListener, TerminatorStatus};
-use connection::{AccessLog, Drain};
+use connection::{AccessLog, Backends, Drain};
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -37,7 +36,7 @@ pub(crate) struct Tenant {
     /// What it answers with.
     pub tls: TenantTls,
     /// Where its connections go.
-    pub backend: SocketAddr,
+    pub backends: Arc<Backends>,
     /// Limit of the dial.
     pub connect_timeout: Duration,
     /// A connection without a byte either way for this long is ended.
@@ -97,7 +96,9 @@ async fn run(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: b
     // The workers hold the listener from here on, and it closes with the last of them.
     drop(door);
     info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
+    let probes = tokio::spawn(probe(Arc::clone(&shared.tenant.backends)));
     signals.until_drained(&drain, drain_timeout, &shared).await;
+    probes.abort();
     for thread in threads {
         if thread.join().is_err() {
             error!("a worker panicked");
@@ -116,7 +117,8 @@ struct Shared {
 
 impl Shared {
     fn status(&self) -> TerminatorStatus {
-        status(&self.tenant.name, &self.tenant.tls.certificates, self.counters.iter())
+        let backends = self.tenant.backends.states();
+        status(&self.tenant.name, &self.tenant.tls.certificates, &backends, self.counters.iter())
     }
 
     fn active(&self) -> u64 {

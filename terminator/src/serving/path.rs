@@ -4,13 +4,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use connection::clock::instant_of;
-use connection::dial;
 use connection::handoff::Handoff;
 use connection::relay::{ClientSocket, relay_stream};
+use connection::{close_will_reset, dial};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::farewell::close_will_reset;
 use super::handshake::{Routed, shake_hands};
 use super::record::Record;
 use super::worker::Worker;
@@ -54,8 +53,13 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
     record.handshake_ok(stream.get_ref().1, began.elapsed());
 
     let began = Instant::now();
-    let backend = match unless_forced(&worker, dial(tenant.backend, tenant.connect_timeout)).await {
-        Some(Ok(backend)) => backend,
+    let (backend, lease) = match unless_forced(
+        &worker,
+        tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial),
+    )
+    .await
+    {
+        Some(Ok(connected)) => connected,
         Some(Err(error)) => {
             // rustls sends no alert of ours after the handshake, and close_notify would pass for an empty answer: the
             // client gets a RST, as it would from a backend that fails.
@@ -69,7 +73,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
             return record.end(Outcome::Drained);
         }
     };
-    record.connected(began.elapsed());
+    record.connected(lease.address(), began.elapsed());
 
     let traffic = &worker.counters().traffic;
     let idle_timeout = tenant.idle_timeout;

@@ -2,6 +2,7 @@
 //! that failed. Everything here happens at most once per connection.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use connection::AccessLine;
@@ -93,10 +94,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    pub(super) fn connected(&mut self, took: Duration) {
+    pub(super) fn connected(&mut self, backend: SocketAddr, took: Duration) {
         if let Some(line) = &mut self.line {
             line.connect_ms = Some(took);
-            line.backend = Some(self.worker.shared.tenant.backend);
+            line.backend = Some(backend);
         }
     }
 

@@ -16,6 +16,11 @@ impl Echo {
         Server::start(echo).map(Self)
     }
 
+    /// Starts on this address.
+    pub fn start_on(address: SocketAddr) -> Result<Self> {
+        Server::start_on(address, echo).map(Self)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.0.address()

@@ -1,6 +1,6 @@
 //! Which connections can be cut through: pure decisions over addresses and TCP_INFO, a reason for each that cannot.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use router_common::cut_through::{WITHOUT_SACK, WITHOUT_TIMESTAMPS};
 
@@ -16,16 +16,17 @@ pub(super) struct DialShape {
     pub(super) maximum_segment: u32,
 }
 
+/// What the address of one end alone rules out.
+pub(super) fn address(end: SocketAddr) -> Result<(), Fallback> {
+    if end.ip().is_loopback() || end.ip().is_unspecified() { Err(Fallback::Local) } else { Ok(()) }
+}
+
 /// What the addresses alone rule out.
 pub(super) fn addresses(client: SocketAddr, backend: SocketAddr) -> Result<(), Fallback> {
     if client.is_ipv4() != backend.is_ipv4() {
         return Err(Fallback::Family);
     }
-    let local = |address: IpAddr| address.is_loopback() || address.is_unspecified();
-    if local(client.ip()) || local(backend.ip()) {
-        return Err(Fallback::Local);
-    }
-    Ok(())
+    address(client).and_then(|()| address(backend))
 }
 
 /// What the client's connection alone rules out, and how to dial for it.

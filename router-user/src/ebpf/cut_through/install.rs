@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use connection::{DialError, dial, dial_with};
+use router_common::cut_through::{CLIENT, Sighting};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
@@ -19,19 +20,36 @@ use super::collector::{NewFlow, Owner};
 use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
 use super::flows::FlowEnd;
-use super::raw::{self, ConnectionInfo, Repair, Sequences};
-use super::record::{self, Identity, Side};
+use super::raw::{self, Repair, Sequences};
+use super::record::{self, Identity, Numbers, Side};
 use super::shared::State;
 
-/// A client that may be cut through to a backend.
+/// A client that may be cut through.
+#[derive(Debug)]
+pub struct Candidate {
+    client: SocketAddr,
+    local: SocketAddr,
+    shape: DialShape,
+    sighting: Sighting,
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The socket.
+    pub backend: TcpStream,
+    /// How to go on, or why the connection can only be relayed.
+    pub attempt: Result<Attempt, Fallback>,
+}
+
+/// A client and a backend that may be cut through.
 #[derive(Debug)]
 pub struct Attempt {
     client: SocketAddr,
     local: SocketAddr,
+    client_sighting: Sighting,
     backend: SocketAddr,
-    shape: DialShape,
-    sighting: router_common::cut_through::Sighting,
-    port: Option<u16>,
+    port: u16,
 }
 
 /// A connection that was switched.
@@ -65,45 +83,59 @@ pub enum NotCut {
 
 impl CutThrough {
     /// Decides over the client alone, so that the dial can offer the backend what the client has.
-    pub fn prepare(&self, client: &TcpStream, backend: SocketAddr) -> Result<Attempt, Fallback> {
+    pub fn prepare(&self, client: &TcpStream) -> Result<Candidate, Fallback> {
         let peer = canonical(client.peer_addr()?);
         let local = canonical(client.local_addr()?);
-        eligibility::addresses(peer, backend)?;
+        eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        let mut attempt = Attempt { client: peer, local, backend, shape, sighting: Default::default(), port: None };
-        let side = attempt.side(peer, local);
-        attempt.sighting = self.state.sighting(&side.key())?.ok_or(Fallback::ClientNotSeen)?;
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
         if raw::has_ip_options(client) {
             return Err(Fallback::IpOptions);
         }
-        Ok(attempt)
+        Ok(Candidate { client: peer, local, shape, sighting })
     }
 
     /// Connects to the backend from a port of our own, offering what the client has. When no port is to be had, the
     /// kernel chooses one, and the connection can only be relayed.
-    pub async fn dial(&self, attempt: &mut Attempt, timeout: Duration) -> Result<TcpStream, DialError> {
-        let deadline = Instant::now() + timeout;
-        for _ in 0..PORTS_TO_TRY {
-            let Some(port) = self.state.ports.take(attempt.backend) else { break };
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            let connected = match self.socket(attempt, port) {
-                Ok(socket) => dial_with(socket, attempt.backend, remaining).await,
-                Err(error) => Err(DialError::new(attempt.backend, error)),
+    pub async fn dial(
+        &self,
+        candidate: &Candidate,
+        backend: SocketAddr,
+        time_limit: Duration,
+    ) -> Result<Dialled, DialError> {
+        let deadline = Instant::now() + time_limit;
+        let remaining = || deadline.saturating_duration_since(Instant::now());
+        let mut reason = match eligibility::addresses(candidate.client, backend) {
+            Ok(()) => None,
+            Err(reason) => Some(reason),
+        };
+        let mut tries = 0..PORTS_TO_TRY;
+        while reason.is_none() {
+            let port = tries.next().and_then(|_| self.state.ports.take(backend));
+            let Some(port) = port else {
+                reason = Some(Fallback::NoPort);
+                break;
+            };
+            let connected = match self.socket(candidate, backend, port) {
+                Ok(socket) => dial_with(socket, backend, remaining()).await,
+                Err(error) => Err(DialError::new(backend, error)),
             };
             match connected {
-                Ok(backend) => {
-                    attempt.port = Some(port);
-                    return Ok(backend);
+                Ok(socket) => {
+                    let Candidate { client, local, sighting, .. } = *candidate;
+                    let attempt = Attempt { client, local, client_sighting: sighting, backend, port };
+                    return Ok(Dialled { backend: socket, attempt: Ok(attempt) });
                 }
                 // Somebody listens there, or the kernel still remembers a former connection: the next one.
-                Err(DialError::NoLocalPort { .. }) => self.state.ports.give_back(attempt.backend, port),
+                Err(DialError::NoLocalPort { .. }) => self.state.ports.give_back(backend, port),
                 Err(error) => {
-                    self.state.ports.give_back(attempt.backend, port);
+                    self.state.ports.give_back(backend, port);
                     return Err(error);
                 }
             }
         }
-        dial(attempt.backend, deadline.saturating_duration_since(Instant::now())).await
+        let socket = dial(backend, remaining()).await?;
+        Ok(Dialled { backend: socket, attempt: Err(reason.unwrap_or(Fallback::NoPort)) })
     }
 
     /// Hands both connections to the kernel, or says why not. `idle_timeout` ends the flow when neither end sends.
@@ -115,9 +147,6 @@ impl CutThrough {
         identity: &Identity,
         idle_timeout: Duration,
     ) -> Result<Carried, NotCut> {
-        let Some(port) = attempt.port else {
-            return Err(NotCut::Relay { client, backend, reason: Fallback::NoPort });
-        };
         let place = match self.ready(&attempt, &client, &backend) {
             Ok(ready) => self.state.take_place().ok_or(Fallback::MapFull).map(|place| (ready, place)),
             Err(reason) => Err(reason),
@@ -137,10 +166,10 @@ impl CutThrough {
             let _ = SockRef::from(&backend).set_linger(None);
             return Err(self.relay(&attempt, client, backend, error.into()));
         }
-        let start = client_side.receive.wrapping_sub(client_side.info.received as u32);
+        let start = client_side.numbers.receive.wrapping_sub(client_side.info.received as u32);
         let opened = client.into_std().and_then(|client| Ok((client, backend.into_std()?)));
         let opened = opened.and_then(|(client, backend)| {
-            let forward = flow.directions[router_common::cut_through::CLIENT].sequence_shift;
+            let forward = flow.directions[CLIENT].sequence_shift;
             let mut opening = Opening {
                 client: client.into(),
                 backend: backend.into(),
@@ -168,7 +197,7 @@ impl CutThrough {
                     client: attempt.client,
                     local: attempt.local,
                     backend: attempt.backend,
-                    port,
+                    port: attempt.port,
                     opening: Some(opening),
                     idle_timeout,
                     owner: Owner::Task(owner),
@@ -178,7 +207,7 @@ impl CutThrough {
             Err(error) => {
                 self.state.withdraw(place, &keys);
                 self.state.give_back_place(place);
-                self.state.ports.give_back(attempt.backend, port);
+                self.state.ports.give_back(attempt.backend, attempt.port);
                 Err(NotCut::Broken(error))
             }
         }
@@ -188,14 +217,12 @@ impl CutThrough {
     fn relay(&self, attempt: &Attempt, client: TcpStream, backend: TcpStream, reason: Fallback) -> NotCut {
         let _ = raw::set_repair(&client, Repair::OffWithoutProbe);
         let _ = raw::set_repair(&backend, Repair::OffWithoutProbe);
-        if let Some(port) = attempt.port {
-            self.state.ports.give_back(attempt.backend, port);
-        }
+        self.state.ports.give_back(attempt.backend, attempt.port);
         NotCut::Relay { client, backend, reason }
     }
 
-    fn socket(&self, attempt: &Attempt, port: u16) -> io::Result<TcpSocket> {
-        let any: SocketAddr = match attempt.backend {
+    fn socket(&self, candidate: &Candidate, backend: SocketAddr, port: u16) -> io::Result<TcpSocket> {
+        let any: SocketAddr = match backend {
             SocketAddr::V4(_) => ([0, 0, 0, 0], port).into(),
             SocketAddr::V6(_) => ([0_u16; 8], port).into(),
         };
@@ -203,10 +230,10 @@ impl CutThrough {
         socket.set_reuseaddr(true)?;
         socket.bind(any)?;
         // Out of the range that the kernel takes, the client's limit is none for anybody (net/ipv4/tcp.c).
-        if (88..=32_767).contains(&attempt.shape.maximum_segment) {
-            raw::set_maximum_segment(&socket, attempt.shape.maximum_segment)?;
+        if (88..=32_767).contains(&candidate.shape.maximum_segment) {
+            raw::set_maximum_segment(&socket, candidate.shape.maximum_segment)?;
         }
-        self.state.announce(&record::dial_key(attempt.backend, port), attempt.shape.without)?;
+        self.state.announce(&record::dial_key(backend, port), candidate.shape.without)?;
         Ok(socket)
     }
 
@@ -215,49 +242,37 @@ impl CutThrough {
     fn ready(&self, attempt: &Attempt, client: &TcpStream, backend: &TcpStream) -> Result<(Side, Side), Fallback> {
         let backend_info = raw::connection_info(backend)?;
         eligibility::both(&raw::connection_info(client)?, &backend_info)?;
-        let mut backend_side = attempt.side(attempt.backend, canonical(backend.local_addr()?));
-        backend_side.sighting = self.state.sighting(&backend_side.key())?.ok_or(Fallback::BackendNotSeen)?;
-        backend_side.info = backend_info;
-        backend_side.number(raw::enter_repair(backend)?, raw::timestamp(backend)?);
+        let local = canonical(backend.local_addr()?);
+        let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
+        let numbers = numbers(backend)?;
         raw::set_repair(backend, Repair::OffWithoutProbe)?;
+        let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, sighting };
 
-        let mut client_side = attempt.side(attempt.client, attempt.local);
-        client_side.sighting = attempt.sighting;
-        client_side.number(raw::enter_repair(client)?, raw::timestamp(client)?);
+        let mut client_side = Side {
+            peer: attempt.client,
+            local: attempt.local,
+            info: backend_info,
+            numbers: self::numbers(client)?,
+            sighting: attempt.client_sighting,
+        };
         // Both values are of one moment when nothing arrived in between.
         loop {
             client_side.info = raw::connection_info(client)?;
             let receive = raw::receive_sequence(client)?;
-            if receive == client_side.receive {
+            if receive == client_side.numbers.receive {
                 break;
             }
-            client_side.receive = receive;
+            client_side.numbers.receive = receive;
         }
         eligibility::both(&client_side.info, &backend_info)?;
         Ok((client_side, backend_side))
     }
 }
 
-impl Attempt {
-    fn side(&self, peer: SocketAddr, local: SocketAddr) -> Side {
-        Side {
-            peer,
-            local,
-            info: ConnectionInfo::default(),
-            send: 0,
-            receive: 0,
-            timestamp_offset: 0,
-            sighting: self.sighting,
-        }
-    }
-}
-
-impl Side {
-    fn number(&mut self, sequences: Sequences, timestamp: u32) {
-        self.send = sequences.send;
-        self.receive = sequences.receive;
-        self.timestamp_offset = timestamp.wrapping_sub(monotonic_ms());
-    }
+/// Enters repair mode.
+fn numbers(socket: &TcpStream) -> io::Result<Numbers> {
+    let Sequences { send, receive } = raw::enter_repair(socket)?;
+    Ok(Numbers { send, receive, timestamp_offset: raw::timestamp(socket)?.wrapping_sub(monotonic_ms()) })
 }
 
 /// Both sockets of a flow until the backend has acknowledged what the client had sent to ours. The client's is in

@@ -30,7 +30,7 @@ use tracing::info;
 pub use self::collector::{AdoptedEnd, OnAdoptedEnd};
 pub use self::fallback::Fallback;
 pub use self::flows::{FlowEnd, FlowOutcome};
-pub use self::install::{Attempt, Carried, NotCut, Place};
+pub use self::install::{Attempt, Candidate, Carried, Dialled, NotCut, Place};
 pub use self::record::Identity;
 
 use self::adopt::find_flows;

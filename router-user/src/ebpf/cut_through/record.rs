@@ -15,24 +15,35 @@ pub(super) struct Side {
     pub(super) local: SocketAddr,
     /// TCP_INFO.
     pub(super) info: ConnectionInfo,
+    /// What repair mode says.
+    pub(super) numbers: Numbers,
+    /// Where its packets come and go.
+    pub(super) sighting: Sighting,
+}
+
+/// The numbers of one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
     /// The next sequence number that we would send.
     pub(super) send: u32,
     /// The next sequence number that we expect.
     pub(super) receive: u32,
     /// What our timestamps are ahead of CLOCK_MONOTONIC in milliseconds.
     pub(super) timestamp_offset: u32,
-    /// Where its packets come and go.
-    pub(super) sighting: Sighting,
 }
 
 impl Side {
-    /// What arrives from the peer.
     pub(super) fn key(&self) -> FlowKey {
-        FlowKey {
-            source: contract_address(self.peer.ip()),
-            destination: contract_address(self.local.ip()),
-            ports: ports(self.peer.port(), self.local.port()),
-        }
+        key(self.peer, self.local)
+    }
+}
+
+/// What arrives from a peer.
+pub(super) fn key(peer: SocketAddr, local: SocketAddr) -> FlowKey {
+    FlowKey {
+        source: contract_address(peer.ip()),
+        destination: contract_address(local.ip()),
+        ports: ports(peer.port(), local.port()),
     }
 }
 
@@ -52,37 +63,37 @@ pub struct Identity {
     pub names: [u32; 2],
 }
 
-/// The record. The client's bytes up to `client.receive` still have to be sent by our own TCP.
+/// The record. The client's bytes up to `client.numbers.receive` still have to be sent by our own TCP.
 pub(super) fn flow(client: &Side, backend: &Side, identity: &Identity, generation: u32) -> Flow {
     // The first byte of the client's stream has the first number that we send to the backend.
-    let stream_start = client.receive.wrapping_sub(client.info.received as u32);
-    let forward = backend.send.wrapping_sub(stream_start);
-    let back = client.send.wrapping_sub(backend.receive);
+    let stream_start = client.numbers.receive.wrapping_sub(client.info.received as u32);
+    let forward = backend.numbers.send.wrapping_sub(stream_start);
+    let back = client.numbers.send.wrapping_sub(backend.numbers.receive);
     let flags = if (client.info.options ^ backend.info.options) & ECN == 0 { 0 } else { CLEAR_ECN };
     let mut directions = [Direction::default(); 2];
     directions[CLIENT] = Direction {
         flags,
-        acknowledged: u64::from(client.send),
-        sent: client.receive,
+        acknowledged: u64::from(client.numbers.send),
+        sent: client.numbers.receive,
         ..direction(client, backend, forward, back)
     };
     directions[BACKEND] = Direction {
         flags,
-        acknowledged: u64::from(backend.send),
-        sent: backend.receive,
+        acknowledged: u64::from(backend.numbers.send),
+        sent: backend.numbers.receive,
         ..direction(backend, client, back, forward)
     };
     Flow {
         directions,
         pending: 1,
-        hello_end: client.receive.wrapping_add(forward),
+        hello_end: client.numbers.receive.wrapping_add(forward),
         generation,
         ended: 0,
         client_key_released: 0,
         stage: LifeStage::Opening as u32,
         connection: identity.connection,
         accepted_unix_ms: identity.accepted_unix_ms,
-        stream_starts: [backend.send, client.send],
+        stream_starts: [backend.numbers.send, client.numbers.send],
         names: identity.names,
         zero: [0; 2],
     }
@@ -112,7 +123,7 @@ fn direction(from: &Side, to: &Side, shift: u32, back: u32) -> Direction {
         sequence_shift: shift,
         acknowledgement_shift: 0_u32.wrapping_sub(back),
         interface: to.sighting.leaves,
-        timestamp_offset: to.timestamp_offset,
+        timestamp_offset: to.numbers.timestamp_offset,
         // RFC 7323 section 2.3 allows no more than 14.
         window_left: from.info.send_scale.min(14),
         window_right: to.info.receive_scale.min(14),
@@ -155,9 +166,7 @@ mod tests {
             peer: peer.parse().unwrap(),
             local: local.parse().unwrap(),
             info: ConnectionInfo { received, send_scale: 7, receive_scale: 9, ..ConnectionInfo::default() },
-            send,
-            receive,
-            timestamp_offset: 5,
+            numbers: Numbers { send, receive, timestamp_offset: 5 },
             sighting: Sighting { arrives: 2, leaves: 3 },
         }
     }
