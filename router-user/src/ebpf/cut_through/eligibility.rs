@@ -86,8 +86,8 @@ fn timestamp_bytes(info: &ConnectionInfo) -> u32 {
 
 /// The option with the NOPs that align it (RFC 7323, appendix A); segment sizes in TCP_INFO are without.
 const TIMESTAMP_BYTES: u32 = 12;
-/// What goes into the empty send buffer of the backend's connection (net.ipv4.tcp_wmem, 16 KiB) whatever its limits.
-const MAX_HELLO: u64 = 8 * 1024;
+/// What a client can have sent into a window that nobody has opened further (net.ipv4.tcp_rmem, 128 KiB).
+const MAX_HELLO: u64 = 128 * 1024;
 
 #[cfg(test)]
 mod tests {

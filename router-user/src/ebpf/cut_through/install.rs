@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use connection::{DialError, dial, dial_with};
@@ -265,8 +265,19 @@ impl CutThrough {
             client_side.numbers.receive = receive;
         }
         eligibility::both(&client_side.info, &backend_info)?;
+        let bytes = client_side.info.received as usize;
+        if bytes > SMALL && make_room(backend)? < bytes * 2 {
+            return Err(Fallback::LongHello);
+        }
         Ok((client_side, backend_side))
     }
+}
+
+/// Returns how large the send buffer is, overhead included; net.core.wmem_max limits it.
+fn make_room(socket: &impl AsFd) -> io::Result<usize> {
+    let socket = SockRef::from(socket);
+    socket.set_send_buffer_size(LARGE_SEND_BUFFER)?;
+    socket.send_buffer_size()
 }
 
 /// Enters repair mode.
@@ -311,7 +322,7 @@ impl Opening {
             return Err(io::Error::other("the client's socket gave fewer bytes than it has"));
         }
         if total > SMALL {
-            SockRef::from(&self.backend).set_send_buffer_size(LARGE_SEND_BUFFER)?;
+            make_room(&self.backend)?;
         }
         state.table.set_owed(place, arrived, fin, arrived.wrapping_add(self.forward));
         let already = (self.brought.wrapping_sub(self.start) as usize).min(length);
@@ -360,5 +371,5 @@ fn monotonic_ms() -> u32 {
 const PORTS_TO_TRY: usize = 8;
 /// What fits into any send buffer.
 const SMALL: usize = 8 * 1024;
-/// More than a client can have sent into a window that was never opened further (net.ipv4.tcp_rmem, 128 KiB).
+/// For what a client can have sent into a window that nobody has opened further; the kernel doubles it (socket(7)).
 const LARGE_SEND_BUFFER: usize = 256 * 1024;
