@@ -12,6 +12,7 @@ use rustix::mount::{MountFlags, mount};
 use tracing::info;
 
 use super::Unavailable;
+use super::unavailable::MOUNT;
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ impl Pins {
         fs::create_dir_all(runtime_dir).map_err(failed("make", runtime_dir))?;
         private_folder(&own)?;
         mount("bpf", &own, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, Some(c"mode=0700"))
-            .map_err(|error| failed("mount", &own)(error.into()))?;
+            .map_err(|error| failed(MOUNT, &own)(error.into()))?;
         info!(path = %own.display(), "bpffs mounted");
         Ok(Self { root: own })
     }

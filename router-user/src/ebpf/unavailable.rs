@@ -35,7 +35,7 @@ pub enum Unavailable {
         log: String,
     },
     /// No bpffs to pin to.
-    #[error("bpffs: {operation} {}: {source}", path.display())]
+    #[error("bpffs: {operation} {}: {source}{}", path.display(), advice(operation))]
     Bpffs {
         /// What was tried.
         operation: &'static str,
@@ -142,6 +142,10 @@ fn duplicate(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }
 
+fn advice(operation: &str) -> &'static str {
+    if operation == MOUNT { " (mount -t bpf bpf /sys/fs/bpf makes one for the whole host)" } else { "" }
+}
+
 /// Where the verifier says what it did not like: before its statistics.
 fn last_line(log: &str) -> &str {
     let statistics = |line: &&str| {
@@ -149,6 +153,9 @@ fn last_line(log: &str) -> &str {
     };
     log.lines().rev().map(str::trim).find(|line| !line.is_empty() && !statistics(line)).unwrap_or("no reason given")
 }
+
+/// The operation of [`Unavailable::Bpffs`] that root may have to do instead.
+pub(super) const MOUNT: &str = "mount";
 
 #[cfg(test)]
 mod tests {

@@ -60,6 +60,20 @@ fn new_processes_take_over_in_a_storm_and_no_connection_is_refused() {
 }
 
 #[test]
+fn steering_begins_again_after_an_orderly_end() {
+    let Some(site) = Site::new("steering after an orderly end") else { return };
+    let scratch = Scratch::new().unwrap();
+    let steered = SocketAddr::from(([10, 99, 0, 1], 20_000));
+    let mut first = Generation::start(&site, &scratch, STEERING);
+    first.retire();
+    first.wait_for_exit();
+    assert_eq!(site.at_client(|| greet(steered)), Greeting::Refused);
+    let second = Generation::start(&site, &scratch, STEERING);
+    assert_eq!(site.at_client(|| greet(steered)), Greeting::Echoed);
+    assert!(second.log.with(&["took over"]).is_empty(), "nothing was left to take over");
+}
+
+#[test]
 fn a_configuration_without_steer_ends_what_a_killed_router_left() {
     let Some(site) = Site::new("the end of another router's steering") else { return };
     let scratch = Scratch::new().unwrap();

@@ -28,14 +28,13 @@ impl Link {
         let path = pins.path(PROGRAM);
         let program_id = program.info().map_err(|error| Unavailable::of_program(PROGRAM, error))?.id();
         match open_pinned(&path) {
-            Ok(link) if is_of_this_netns(&link).map_err(call("ask for the link"))? => {
-                let program = program.fd().map_err(|error| Unavailable::of_program(PROGRAM, error))?;
-                update_link(&link, program).map_err(call("replace the program"))?;
-                info!(path = %path.display(), "steer: took over from the process before");
-                return Ok(Self { link, program_id });
+            Ok(link) => {
+                if runs_now(&link, program)? {
+                    info!(path = %path.display(), "steer: took over from the process before");
+                    return Ok(Self { link, program_id });
+                }
+                fs::remove_file(&path).map_err(call("remove the old link"))?;
             }
-            // Detached by a process that ended, or of a namespace that is not ours.
-            Ok(_) => fs::remove_file(&path).map_err(call("remove the old link"))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(call("open the pinned link")(error)),
         }
@@ -51,6 +50,21 @@ impl Link {
     /// Detaches the program; the kernel's own lookup has all connections again.
     pub(super) fn detach(&self) -> io::Result<()> {
         detach_link(&self.link)
+    }
+}
+
+/// Has the link run `program`; `false` for a link that was detached by a process that ended, or of a namespace that is
+/// not ours.
+fn runs_now(link: &OwnedFd, program: &SkLookup) -> Result<bool, Unavailable> {
+    if !is_of_this_netns(link).map_err(call("ask for the link"))? {
+        return Ok(false);
+    }
+    let program = program.fd().map_err(|error| Unavailable::of_program(PROGRAM, error))?;
+    match update_link(link, program) {
+        Ok(()) => Ok(true),
+        // Detached since we asked (kernel/bpf/net_namespace.c, bpf_netns_link_update_prog).
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
+        Err(error) => Err(call("replace the program")(error)),
     }
 }
 

@@ -94,7 +94,6 @@ fn attach(config: &Config, sockets: &[Vec<TcpListener>]) -> Result<Steer, Unavai
     let bound: Vec<_> = config.listeners.iter().zip(sockets).map(|(l, own)| own_address(own, l.address)).collect();
     let table = Table::new(&config.listeners, &bound, config.admin);
     let workers = sockets.first().map_or(0, Vec::len) as u32;
-    let pins = Pins::find_or_mount(&config.runtime_dir)?;
     let entries = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let mut object = load(&SET, |loader| {
         loader
@@ -115,7 +114,8 @@ fn attach(config: &Config, sockets: &[Vec<TcpListener>]) -> Result<Steer, Unavai
         }
     }
     let program: &mut SkLookup = load_program(&mut object, PROGRAM, SkLookup::load)?;
-    let link = Link::take_over(program, &pins)?;
+    // After the load, so that a process that may do nothing hears of the capabilities and not of bpffs.
+    let link = Link::take_over(program, &Pins::find_or_mount(&config.runtime_dir)?)?;
     let verdicts = object.take_map(VERDICTS).ok_or_else(|| missing(VERDICTS))?.try_into().map_err(failed(VERDICTS))?;
     info!(prefixes = table.prefixes.len(), denied = denied.len(), workers, "steer: attached");
     Ok(Steer { link, verdicts })
