@@ -218,11 +218,13 @@ pub enum Verdict {
     SynShaped = 9,
     /// Our SYN left as it was.
     SynKept = 10,
+    /// A RST of ours that ends a flow left.
+    Ended = 11,
 }
 
 impl Verdict {
     /// All verdicts, each at the position of its discriminant.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Forwarded,
         Self::Acknowledged,
         Self::NewConnection,
@@ -234,6 +236,7 @@ impl Verdict {
         Self::NoFlow,
         Self::SynShaped,
         Self::SynKept,
+        Self::Ended,
     ];
 
     /// The value of the label `verdict` in metrics.
@@ -250,13 +253,14 @@ impl Verdict {
             Self::NoFlow => "no_flow",
             Self::SynShaped => "syn_shaped",
             Self::SynKept => "syn_kept",
+            Self::Ended => "ended",
         }
     }
 
     /// The value of the label `program` in metrics.
     pub fn program(self) -> &'static str {
         match self {
-            Self::SynShaped | Self::SynKept => PROGRAM_OUT,
+            Self::SynShaped | Self::SynKept | Self::Ended => PROGRAM_OUT,
             _ => PROGRAM,
         }
     }
@@ -290,6 +294,9 @@ pub const ENDED: u32 = 2;
 pub const WITHOUT_TIMESTAMPS: u32 = 1;
 /// In [`DIALS`]: no SACK-permitted (RFC 2018).
 pub const WITHOUT_SACK: u32 = 2;
+/// In [`DIALS`], with a port in the upper 16 bits: a RST of ours leaves from that port. The router may not bind the
+/// ports of its listeners any more when it ends a flow.
+pub const SENT_FROM: u32 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,8 @@
 //! their answers say through which interface a flow's packets leave.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::bpf_l4_csum_replace;
-use router_common::cut_through::{FlowKey, Sighting, Verdict};
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use router_common::cut_through::{FlowKey, SENT_FROM, Sighting, Verdict};
 
 use super::arrive::{IPV4, IPV6};
 use super::headers::{ACK, FIN, Headers, RST, SYN};
@@ -37,7 +37,7 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
     // SAFETY: values of maps stay valid for the duration of the program.
     unsafe {
         let flags = headers.tcp_flags() & (SYN | RST | FIN | ACK);
-        if flags & SYN == 0 {
+        if flags & (SYN | RST) == 0 {
             return;
         }
         let ports = headers.ports();
@@ -54,6 +54,10 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
         let local = answer.destination;
         answer.destination = [0; 4];
         let Some(&without) = CUT_DIALS.get(&answer) else { return };
+        if flags & RST != 0 {
+            send_from(skb, Headers::<V6>::TCP as u32, without);
+            return;
+        }
         answer.destination = local;
         let _ = CUT_SIGHTINGS.insert(&answer, Sighting { arrives: 0, leaves }, 0);
         let tcp_length = headers.tcp_length();
@@ -65,6 +69,26 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
         if difference >= 0 {
             bpf_l4_csum_replace(skb, (Headers::<V6>::TCP + 16) as u32, 0, difference as u64, 0);
             count(Verdict::SynShaped);
+        }
+    }
+}
+
+/// Gives a RST the source port of the flow that it ends.
+#[inline(always)]
+unsafe fn send_from(skb: *mut __sk_buff, tcp: u32, value: u32) {
+    if value & SENT_FROM == 0 {
+        return;
+    }
+    // SAFETY: the caller's promise; the helpers check the offsets.
+    unsafe {
+        let mut old = 0_u16;
+        let new = ((value >> 16) as u16).to_be();
+        if bpf_skb_load_bytes(skb.cast(), tcp, (&raw mut old).cast(), 2) != 0 {
+            return;
+        }
+        bpf_l4_csum_replace(skb, tcp + 16, u64::from(old), u64::from(new), 2);
+        if bpf_skb_store_bytes(skb.cast(), tcp, (&raw const new).cast(), 2, 0) == 0 {
+            count(Verdict::Ended);
         }
     }
 }
