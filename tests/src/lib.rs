@@ -15,6 +15,7 @@ pub mod log;
 pub mod metrics;
 pub mod network;
 pub mod patience;
+pub mod pattern;
 pub mod ports;
 pub mod processes;
 pub mod raw_client;
