@@ -27,7 +27,7 @@ pub const SET: ProgramSet = ProgramSet {
 };
 
 /// Changes when fields keep their places and get another meaning.
-const LAYOUT_REVISION: usize = 1;
+const LAYOUT_REVISION: usize = 2;
 
 /// The program that translates; also the value of the label `program` in metrics.
 pub const PROGRAM: &str = "cut_through";
@@ -105,8 +105,10 @@ pub struct Flow {
     pub stream_starts: [u32; 2],
     /// The listener's and the tenant's name, hashed by the router.
     pub names: [u32; 2],
+    /// What the router's own TCP expects next from the backend: it gets none of the backend's bytes.
+    pub expected: u32,
     /// Always 0.
-    pub zero: [u32; 2],
+    pub zero: u32,
 }
 
 /// How packets that one end sends become packets for the other end, and what has been seen of them.
@@ -310,7 +312,7 @@ mod tests {
         assert_eq!((size_of::<Direction>(), offset_of!(Direction, zero)), (128, 127));
         assert_eq!((offset_of!(Direction, flags), offset_of!(Direction, timestamp_shift)), (62, 64));
         assert_eq!((size_of::<Flow>(), offset_of!(Flow, pending)), (2 * 128 + 64, 2 * 128));
-        assert_eq!((offset_of!(Flow, connection), offset_of!(Flow, zero)), (2 * 128 + 24, 2 * 128 + 56));
+        assert_eq!((offset_of!(Flow, connection), offset_of!(Flow, expected)), (2 * 128 + 24, 2 * 128 + 56));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The way of an arriving packet: which flow, whose business, then translated and sent on.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::bpf_redirect_neigh;
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_redirect_neigh};
 use router_common::cut_through::{BACKEND, CLIENT, Direction, Flow, FlowKey, HELLO_ACKNOWLEDGED, Sighting, Verdict};
 
-use super::headers::{ACK, FIN, Headers, RST, SYN};
+use super::headers::{ACK, FIN, Headers, RST, SYN, write};
 use super::progress::{self, Segment};
 use super::{CUT_FLOWS, CUT_KEYS, CUT_SIGHTINGS, PASS, count, dropped, odd, report, rewrite};
 
@@ -82,7 +82,13 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: Headers<V6>) -> 
                 report(index, (*flow).generation, HELLO_ACKNOWLEDGED);
             }
             if left >= 0 && payload == 0 && flags & (FIN | RST | SYN) == 0 {
-                // Our own TCP has sent those bytes and sends them again until it sees this.
+                // Our own TCP has sent those bytes and sends them again until it sees this. It would not take what is
+                // beyond its window, and it does not know of the bytes that went past it (RFC 9293 section 3.10.7.4).
+                let expected = (*flow).expected.to_be();
+                let old: u32 = headers.word(Headers::<V6>::TCP + 4);
+                write(headers.at + Headers::<V6>::TCP + 4, expected);
+                let checksum = (Headers::<V6>::TCP + 16) as u32;
+                bpf_l4_csum_replace(skb, checksum, u64::from(old), u64::from(expected), 4);
                 count(Verdict::Acknowledged);
                 return PASS;
             }

@@ -95,7 +95,8 @@ pub(super) fn flow(client: &Side, backend: &Side, identity: &Identity, generatio
         accepted_unix_ms: identity.accepted_unix_ms,
         stream_starts: [backend.numbers.send, client.numbers.send],
         names: identity.names,
-        zero: [0; 2],
+        expected: backend.numbers.receive,
+        zero: 0,
     }
 }
 
