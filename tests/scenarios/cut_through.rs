@@ -79,7 +79,7 @@ fn a_client_that_has_finished_already_is_relayed() {
 fn ends_on_this_host_are_relayed() {
     let Some(site) = Site::new("fallbacks", "CutThrough") else { return };
     let local = SocketAddr::from(([127, 0, 0, 1], site.router.address().port()));
-    let plan = Plan { number: 1, turn: Turn::ClientFirst, client_to_backend: 1000, backend_to_client: 100_000 };
+    let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 100_000 };
     site.network.router.run(|| Ok(site::client(local, NAME, plan)?)).unwrap();
     assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "local")]), 1.0);
     // Its own address, which is reached over loopback, too.

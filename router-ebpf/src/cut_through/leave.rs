@@ -3,11 +3,11 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
-use router_common::cut_through::{FlowKey, SENT_FROM, Sighting, Verdict};
+use router_common::cut_through::{BACKEND, CLIENT, Direction, FlowKey, SENT_FROM, Sighting, Verdict};
 
 use super::arrive::{IPV4, IPV6};
-use super::headers::{ACK, FIN, Headers, RST, SYN};
-use super::{CUT_DIALS, CUT_SIGHTINGS, PASS, count, options};
+use super::headers::{ACK, FIN, Headers, RST, SYN, write};
+use super::{CUT_DIALS, CUT_FLOWS, CUT_KEYS, CUT_SIGHTINGS, PASS, count, options};
 
 /// # Safety
 /// `skb` is the packet of the running program.
@@ -15,6 +15,10 @@ use super::{CUT_DIALS, CUT_SIGHTINGS, PASS, count, options};
 pub(super) unsafe fn leave(skb: *mut __sk_buff) -> i32 {
     // SAFETY: the caller's promise.
     unsafe {
+        // What is only passing through has come in somewhere; everything below is about packets of our own TCP.
+        if (*skb).ingress_ifindex != 0 {
+            return PASS;
+        }
         match u16::from_be((*skb).protocol as u16) {
             IPV4 => {
                 if let Some(headers) = Headers::<false>::of(skb) {
@@ -37,13 +41,13 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
     // SAFETY: values of maps stay valid for the duration of the program.
     unsafe {
         let flags = headers.tcp_flags() & (SYN | RST | FIN | ACK);
-        if flags & (SYN | RST) == 0 {
-            return;
-        }
         let ports = headers.ports();
         // As the answer will arrive: addresses and ports change places.
         let mut answer =
             FlowKey { source: headers.destination(), destination: headers.source(), ports: ports.rotate_left(16) };
+        if flags & (SYN | RST) == 0 {
+            return catch_up(skb, headers, &answer);
+        }
         let leaves = (*skb).ifindex;
         if flags == SYN | ACK {
             if let Some(sighting) = CUT_SIGHTINGS.get_ptr_mut(&answer) {
@@ -70,6 +74,27 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
             bpf_l4_csum_replace(skb, (Headers::<V6>::TCP + 16) as u32, 0, difference as u64, 0);
             count(Verdict::SynShaped);
         }
+    }
+}
+
+/// While our TCP still brings a flow's first bytes to the backend it knows nothing of what the backend has sent past it.
+/// The backend would drop what acknowledges too little (RFC 5961 section 5.2): it is told what the client acknowledges.
+#[inline(always)]
+unsafe fn catch_up<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>, answer: &FlowKey) {
+    // SAFETY: as in `segment`.
+    unsafe {
+        let Some(&reference) = CUT_KEYS.get(answer) else { return };
+        let Some(flow) = CUT_FLOWS.get_ptr_mut(reference >> 1) else { return };
+        if reference & 1 != BACKEND as u32 || (*flow).pending == 0 {
+            return;
+        }
+        let client = (&raw const (*flow).directions).cast::<Direction>().add(CLIENT);
+        let acknowledged = ((*client).acknowledged as u32).wrapping_add((*client).acknowledgement_shift);
+        let place = Headers::<V6>::TCP + 8;
+        let old = headers.word(place);
+        write(headers.at + place, acknowledged.to_be());
+        let checksum = (Headers::<V6>::TCP + 16) as u32;
+        bpf_l4_csum_replace(skb, checksum, u64::from(old), u64::from(acknowledged.to_be()), 4);
     }
 }
 

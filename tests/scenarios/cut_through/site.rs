@@ -95,6 +95,11 @@ impl Site {
         Some(Self { network, router, served, failures, _backends: backends })
     }
 
+    fn tail_of_log(&self) -> String {
+        let lines = self.router.log().with(&["cut_through"]);
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         (self.network.router.address(), self.router.address().port()).into()
     }
@@ -152,7 +157,8 @@ impl Site {
             (self.served.load(Ordering::Relaxed) - before == count).then_some(())
         });
         let failures = self.failures.lock().unwrap();
-        assert!(failures.is_empty(), "{} of {count}: {:#?}", failures.len(), &failures[..failures.len().min(10)]);
+        let some = &failures[..failures.len().min(10)];
+        assert!(failures.is_empty(), "{} of {count}: {some:#?}\n{}", failures.len(), self.tail_of_log());
         done.unwrap();
     }
 }

@@ -322,6 +322,7 @@ impl Collector {
         // First the keys: what the ends still send is answered by the local TCP with a RST of exactly their numbers.
         self.state.withdraw(place, &flow.keys);
         let record = self.state.table.read(place);
+        debug!(?outcome, client = %flow.client, backend = %flow.backend, "cut-through: a flow is ended");
         match flow.opening.take() {
             Some(opening) => opening.reset(),
             None => {
