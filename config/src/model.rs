@@ -125,6 +125,8 @@ pub struct Listener {
     pub on_no_server_name: Fallback,
     /// What a name that no tenant claims gets.
     pub on_unmatched: Fallback,
+    /// From whom the PROXY protocol is required; from all others it is refused.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Who may connect.
     pub clients: ClientFilter,
     /// Connections that the router itself holds for this listener at one time.
@@ -193,6 +195,10 @@ pub struct Tenant {
     pub health_check: Option<HealthCheck>,
     /// Limit of the dial, over all backends that are tried for one connection.
     pub connect_timeout: Duration,
+    /// Bounds of what it may use.
+    pub limits: TenantLimits,
+    /// The PROXY header that the backends get; `None` means none.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
@@ -235,6 +241,52 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
     /// Good probes in a row until it gets some again; at least 1.
     pub healthy_after: u32,
+}
+
+/// Bounds of what a tenant may use; `None` means no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Connections at one time.
+    pub max_connections: Option<u32>,
+    /// New connections per second; as many at once.
+    pub connection_rate: Option<u32>,
+    /// TLS handshakes per second; as many at once. `None` under Passthrough.
+    pub handshake_rate: Option<u32>,
+}
+
+/// The PROXY header that backends get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// The version of the protocol.
+    pub version: ProxyVersion,
+    /// What a version 2 header tells beyond the addresses; empty under version 1.
+    pub tlvs: Vec<ProxyTlv>,
+}
+
+/// The version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with TLVs.
+    V2,
+}
+
+/// What a PROXY v2 header can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyTlv {
+    /// The server name (PP2_TYPE_AUTHORITY).
+    Authority,
+    /// The negotiated ALPN protocol (PP2_TYPE_ALPN). Mode Terminate only, as the next two.
+    Alpn,
+    /// TLS version, cipher and the certificate's common name (PP2_TYPE_SSL).
+    Ssl,
+    /// The client's certificate as DER, in a custom type.
+    ClientCertificate,
+    /// The connection's number in the access log (PP2_TYPE_UNIQUE_ID).
+    UniqueId,
+    /// A checksum of the header (PP2_TYPE_CRC32C).
+    Crc32c,
 }
 
 /// What happens to a tenant's TLS.

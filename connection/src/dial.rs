@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use thiserror::Error;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Connects to a backend within `timeout`; TCP_NODELAY is set on the result.
@@ -28,6 +29,14 @@ pub async fn dial_with(socket: TcpSocket, address: SocketAddr, timeout: Duration
     connected
         .and_then(|backend| backend.set_nodelay(true).map(|()| backend))
         .map_err(|source| DialError::new(address, source))
+}
+
+/// Connects as [`dial`] does and sends `header`, which is nothing or the bytes that the backend expects first.
+pub async fn dial_announced(address: SocketAddr, timeout: Duration, header: &[u8]) -> Result<TcpStream, DialError> {
+    let mut backend = dial(address, timeout).await?;
+    // A new connection's send buffer takes far more than a header has.
+    backend.write_all(header).await.map_err(|source| DialError::new(address, source))?;
+    Ok(backend)
 }
 
 /// Why a backend could not be connected to.

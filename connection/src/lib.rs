@@ -13,13 +13,16 @@ pub mod drain;
 pub mod farewell;
 pub mod handoff;
 pub mod lifeline;
+pub mod limits;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod reset;
 
 pub use access_log::{AccessLine, AccessLog};
 pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
-pub use dial::{DialError, dial, dial_with};
+pub use dial::{DialError, dial, dial_announced, dial_with};
 pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use farewell::Alert;
+pub use limits::Limits;
 pub use reset::{close_will_reset, reset};

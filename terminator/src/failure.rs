@@ -8,6 +8,10 @@ use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 /// Label `reason` of `sni_terminator_handshakes_total` and of refused client certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
+    /// The tenant has as many connections as it may (`limits.maxConnections`).
+    MaxConnections,
+    /// The tenant has begun as many handshakes as it may in a second (`limits.handshakeRate`).
+    HandshakeRate,
     /// The hand-off's deadline had passed before the hello was read.
     DeadlinePassed,
     /// The handshake took longer than it may.
@@ -46,7 +50,9 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
+        Self::MaxConnections,
+        Self::HandshakeRate,
         Self::DeadlinePassed,
         Self::Timeout,
         Self::ClientClosed,
@@ -69,6 +75,8 @@ impl Reason {
     /// The label's value.
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::MaxConnections => "max_connections",
+            Self::HandshakeRate => "handshake_rate",
             Self::DeadlinePassed => "deadline_passed",
             Self::Timeout => "timeout",
             Self::ClientClosed => "client_closed",

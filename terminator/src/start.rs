@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
-use connection::{AccessLog, Backends};
+use connection::{AccessLog, Backends, Limits};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use thiserror::Error;
@@ -73,7 +73,9 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         names: TenantNames::new(&config, index),
         tls,
         backends: Arc::new(Backends::of(tenant)),
+        limits: Arc::new(Limits::new(tenant.limits.max_connections, tenant.limits.handshake_rate)),
         connect_timeout: tenant.connect_timeout,
+        proxy_protocol: tenant.proxy_protocol.clone(),
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,
         router_uid,

@@ -1,4 +1,4 @@
-//! The real clients that scenarios run: where each is found, how it is installed, what happens when it is missing.
+//! The real clients and peers that scenarios run: where each is found, how it is installed, what happens when it is missing.
 
 use std::env;
 use std::ffi::OsString;
@@ -25,11 +25,16 @@ pub enum Tool {
     Go,
     /// A Python with curl_cffi, whose hellos have the shape of browsers'.
     CurlCffi,
+    /// haproxy.
+    HaProxy,
+    /// nginx with its stream module.
+    Nginx,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Curl, Self::OpenSsl, Self::GnuTlsCli, Self::Go, Self::CurlCffi];
+    pub const ALL: [Self; 7] =
+        [Self::Curl, Self::OpenSsl, Self::GnuTlsCli, Self::Go, Self::CurlCffi, Self::HaProxy, Self::Nginx];
 
     /// What a person would call it.
     pub fn name(self) -> &'static str {
@@ -39,6 +44,8 @@ impl Tool {
             Self::GnuTlsCli => "gnutls-cli",
             Self::Go => "go",
             Self::CurlCffi => "curl_cffi",
+            Self::HaProxy => "haproxy",
+            Self::Nginx => "nginx",
         }
     }
 
@@ -48,18 +55,21 @@ impl Tool {
             Self::CurlCffi => {
                 venv().ok().map(|venv| venv.join("bin/python")).filter(|python| imports_curl_cffi(python))
             }
+            Self::Nginx => search_path(self.name()).filter(|nginx| has_stream(nginx)),
             in_path => search_path(in_path.name()),
         }
     }
 
-    /// The Debian package that brings it, or for curl_cffi the one that `pip install` stands on.
-    fn debian_package(self) -> &'static str {
+    /// The Debian packages that bring it, or for curl_cffi the one that `pip install` stands on.
+    fn debian_packages(self) -> &'static [&'static str] {
         match self {
-            Self::Curl => "curl",
-            Self::OpenSsl => "openssl",
-            Self::GnuTlsCli => "gnutls-bin",
-            Self::Go => "golang-go",
-            Self::CurlCffi => "python3-venv",
+            Self::Curl => &["curl"],
+            Self::OpenSsl => &["openssl"],
+            Self::GnuTlsCli => &["gnutls-bin"],
+            Self::Go => &["golang-go"],
+            Self::CurlCffi => &["python3-venv"],
+            Self::HaProxy => &["haproxy"],
+            Self::Nginx => &["nginx", "libnginx-mod-stream"],
         }
     }
 }
@@ -92,13 +102,18 @@ pub fn curl_cffi_script() -> PathBuf {
     workspace_folder().join("tests/clients/browser.py")
 }
 
-/// Installs what is missing; what cannot be installed gets one line each.
+/// Installs what is missing of everything; what cannot be installed gets one line each.
 pub fn install_missing() -> Result<()> {
-    let missing: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| tool.find().is_none()).collect();
+    install_missing_of(&Tool::ALL)
+}
+
+/// Installs what is missing of these.
+pub fn install_missing_of(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| tool.find().is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|tool| tool.debian_package()).collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|tool| tool.debian_packages()).copied().collect();
     if nix::unistd::geteuid().is_root() && search_path("apt-get").is_some() {
         say(&format!("installing from Debian: {}", packages.join(" ")));
         apt_get(&["update", "-qq"])?;
@@ -109,7 +124,11 @@ pub fn install_missing() -> Result<()> {
     }
     let still_missing: Vec<Tool> = missing.into_iter().filter(|tool| tool.find().is_none()).collect();
     for tool in &still_missing {
-        say(&format!("missing: {} (Debian package {}): its scenarios are skipped", tool.name(), tool.debian_package()));
+        say(&format!(
+            "missing: {} (Debian package {}): its scenarios are skipped",
+            tool.name(),
+            tool.debian_packages().join(" ")
+        ));
     }
     if !still_missing.is_empty() && in_ci() {
         bail!("CI needs every client");
@@ -159,6 +178,9 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         .args(["-o", "DPkg::Lock::Timeout=120"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
+        // The packages would start their services, for sysvinit and systemd respectively.
+        .env("RUNLEVEL", "1")
+        .env("SYSTEMD_OFFLINE", "1")
         .stdout(io::stderr())
         .status()
         .context("start apt-get")?;
@@ -170,7 +192,15 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
 
 fn search_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin"));
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+    // Ordinary users' PATH lacks the folders of the system's daemons.
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+fn has_stream(nginx: &Path) -> bool {
+    let built_in = |options: &str| options.contains("--with-stream ") && !options.contains("--with-stream=dynamic");
+    let said = || Command::new(nginx).arg("-V").output();
+    Path::new(NGINX_STREAM_MODULE).exists() || said().is_ok_and(|said| built_in(&String::from_utf8_lossy(&said.stderr)))
 }
 
 fn imports_curl_cffi(python: &Path) -> bool {
@@ -203,6 +233,9 @@ fn tools_folder() -> Result<PathBuf> {
 }
 
 static GO_CLIENT: LazyLock<Result<PathBuf>> = LazyLock::new(build_go_client);
+
+/// Debian's libnginx-mod-stream; elsewhere the module may be built in.
+pub const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Pinned, because the profiles and so the hellos change with it.
 const CURL_CFFI: &str = "curl_cffi==0.16.3";

@@ -6,19 +6,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tests::client_tools::Tool;
 
-use super::install::find;
 use super::process::Process;
 use super::{Entrant, Router, Site, Subject};
 use crate::cell::{Mode, Service};
 
-/// The Debian packages that are missing.
-pub(super) fn missing() -> &'static [&'static str] {
-    if find("haproxy").is_ok() { &[] } else { &["haproxy"] }
-}
-
 pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
-    let program = find("haproxy")?;
+    let program = Tool::HaProxy.find().context("haproxy is not installed")?;
     let said = Command::new(&program).arg("-v").output().context("haproxy -v")?;
     let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or("haproxy").to_owned();
 

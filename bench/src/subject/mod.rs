@@ -1,7 +1,6 @@
 //! Who is measured: sni-router and its variants, the peers that this machine has, and no router at all.
 
 mod haproxy;
-mod install;
 mod nginx;
 mod process;
 mod sni_router;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tests::client_tools::{Tool, install_missing_of};
 use tests::network::{Network, Place};
 use tests::patience::{PATIENCE, eventually};
 use tests::scratch::Scratch;
@@ -103,7 +103,7 @@ impl Subjects {
             missing: Vec::new(),
         };
         subjects.admit(sni_router::start(&site)?, network, backends, clients)?;
-        install::install(&[haproxy::missing(), nginx::missing()].concat());
+        install_missing_of(&[Tool::HaProxy, Tool::Nginx])?;
         for (name, start) in [("haproxy", haproxy::start as fn(&Site<'_>) -> _), ("nginx", nginx::start)] {
             let admitted = start(&site).and_then(|peer| subjects.admit(peer, network, backends, clients));
             if let Err(error) = admitted {

@@ -2,44 +2,26 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tests::client_tools::{NGINX_STREAM_MODULE, Tool};
 
-use super::install::find;
 use super::process::Process;
 use super::{Entrant, Router, Site, Subject};
 use crate::cell::Mode;
 
-/// The Debian packages that are missing.
-pub(super) fn missing() -> &'static [&'static str] {
-    match find("nginx") {
-        Err(_) => &["nginx", "libnginx-mod-stream"],
-        Ok(program) if !has_stream(&program) => &["libnginx-mod-stream"],
-        Ok(_) => &[],
-    }
-}
-
-fn has_stream(program: &Path) -> bool {
-    let said = Command::new(program).arg("-V").output();
-    let built_in = |said: Output| {
-        let options = String::from_utf8_lossy(&said.stderr).into_owned();
-        options.contains("--with-stream ") && !options.contains("--with-stream=dynamic")
-    };
-    Path::new(STREAM_MODULE).exists() || said.is_ok_and(built_in)
-}
-
 pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
-    let program = find("nginx")?;
+    let program = Tool::Nginx.find().context("nginx with its stream module is not installed")?;
     let said = Command::new(&program).arg("-v").output().context("nginx -v")?;
     let version = String::from_utf8_lossy(&said.stderr).trim().replace("nginx version: ", "");
 
     let files = site.clients.certificate.write_files(site.scratch.path(), "nginx")?;
     let (passthrough, terminate) = (site.place.free_address()?, site.place.free_address()?);
     let mut text = String::new();
-    if Path::new(STREAM_MODULE).exists() {
-        writeln!(text, "load_module {STREAM_MODULE};")?;
+    if Path::new(NGINX_STREAM_MODULE).exists() {
+        writeln!(text, "load_module {NGINX_STREAM_MODULE};")?;
     }
     let pid = site.scratch.join("nginx.pid");
     writeln!(text, "daemon off; worker_processes 2; pid {}; error_log stderr crit;", pid.display())?;
@@ -67,8 +49,5 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
     ];
     Ok(Entrant { version, subjects })
 }
-
-/// Debian's libnginx-mod-stream; elsewhere the module may be built in.
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 const TLS: &str = "ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache off;";

@@ -35,7 +35,7 @@ pub(crate) struct ListenerFile {
     #[serde(default)]
     #[schemars(extend("default" = REJECT))]
     pub(crate) on_unmatched: Field<String>,
-    /// From whom the PROXY protocol is required; from all others it is refused. Not available yet.
+    /// From whom the PROXY protocol is required; from all others it is refused.
     #[serde(default)]
     pub(crate) proxy_protocol: Field<InboundProxyFile>,
     /// Who may connect. Default: everybody.
@@ -68,7 +68,7 @@ pub(crate) struct ClientHelloFile {
 #[schemars(rename = "InboundProxyProtocol")]
 pub(crate) struct InboundProxyFile {
     /// Prefixes of the senders.
-    #[expect(dead_code, reason = "known to the schema before it is available")]
+    #[schemars(length(min = 1))]
     pub(crate) from: Field<Vec<Field<Text<IpNet>>>>,
 }
 

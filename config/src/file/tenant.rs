@@ -46,7 +46,7 @@ pub(crate) struct TenantFile {
     #[serde(default)]
     #[schemars(extend("default" = IDLE_TIMEOUT))]
     pub(crate) idle_timeout: Field<Text<Span>>,
-    /// The PROXY header that its backends get. Default: none. Not available yet.
+    /// The PROXY header that its backends get. Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol: Field<OutboundProxyFile>,
     /// TLS to its backends. Default: none. Not available yet.
@@ -55,7 +55,7 @@ pub(crate) struct TenantFile {
     /// Who may connect. Default: everybody.
     #[serde(default)]
     pub(crate) clients: Field<ClientsFile>,
-    /// Bounds of what it may use. Default: none. Not available yet.
+    /// Bounds of what it may use. Default: none.
     #[serde(default)]
     pub(crate) limits: Field<LimitsFile>,
     /// What its terminator runs as. Only for `mode: Terminate`.
@@ -138,11 +138,10 @@ pub(crate) struct HealthCheckFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "OutboundProxyProtocol")]
-#[expect(dead_code, reason = "known to the schema before it is available")]
 pub(crate) struct OutboundProxyFile {
     /// The version of the protocol.
     pub(crate) version: Field<ProxyVersionFile>,
-    /// What a v2 header tells beyond the addresses.
+    /// What a v2 header tells beyond the addresses. Only authority, uniqueId and crc32c under `mode: Passthrough`.
     #[serde(default)]
     pub(crate) tlvs: Field<Vec<Field<ProxyTlvFile>>>,
 }
@@ -163,15 +162,19 @@ pub(crate) enum ProxyVersionFile {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ProxyTlv")]
 pub(crate) enum ProxyTlvFile {
-    /// The server name.
+    /// The server name (PP2_TYPE_AUTHORITY).
     Authority,
-    /// The negotiated ALPN protocol.
+    /// The negotiated ALPN protocol (PP2_TYPE_ALPN).
     Alpn,
-    /// TLS version and cipher.
+    /// TLS version, cipher and the certificate's common name (PP2_TYPE_SSL).
     Ssl,
-    /// The client's certificate.
+    /// The client's certificate as DER, in a TLV of the custom type 0xE0.
     ClientCertificate,
-    /// The client's groups.
+    /// The connection's number in the access log (PP2_TYPE_UNIQUE_ID).
+    UniqueId,
+    /// A checksum of the header (PP2_TYPE_CRC32C).
+    Crc32c,
+    /// The client's groups. Not available yet.
     Groups,
 }
 
@@ -179,16 +182,18 @@ pub(crate) enum ProxyTlvFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Limits")]
-#[expect(dead_code, reason = "known to the schema before it is available")]
 pub(crate) struct LimitsFile {
     /// Connections at one time.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub(crate) max_connections: Field<u32>,
-    /// New connections per second.
+    /// New connections per second; as many at once.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub(crate) connection_rate: Field<u32>,
-    /// TLS handshakes per second.
+    /// TLS handshakes per second; as many at once. Only for `mode: Terminate`.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub(crate) handshake_rate: Field<u32>,
 }
 

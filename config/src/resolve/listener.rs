@@ -25,7 +25,6 @@ pub(super) fn listeners(
 }
 
 fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, usize>) -> Option<Listener> {
-    context.not_yet_in_listener(file);
     let name = context.required(&file.name, "name");
     let address = context.required(&file.address, "address");
     let steer = steer(context, file);
@@ -33,6 +32,9 @@ fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, 
         context.group(&file.client_hello, "clientHello", DEFAULT_HELLO, |context, file| client_hello(&context, file));
     let on_no_server_name = fallback(context, &file.on_no_server_name, "onNoServerName", tenants);
     let on_unmatched = fallback(context, &file.on_unmatched, "onUnmatched", tenants);
+    let proxy_protocol_from = context.group(&file.proxy_protocol, "proxyProtocol", Vec::new(), |context, file| {
+        context.non_empty_list(&file.from, "from", |_, prefix: &Text<IpNet>| Some(prefix.0))
+    });
     let clients = clients(context, &file.clients);
     let max_connections = context.number(&file.max_connections, "maxConnections", MAX_CONNECTIONS, 1..=u32::MAX);
     Some(Listener {
@@ -42,6 +44,7 @@ fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, 
         client_hello: hello?,
         on_no_server_name: on_no_server_name?,
         on_unmatched: on_unmatched?,
+        proxy_protocol_from: proxy_protocol_from?,
         clients: clients?,
         max_connections: max_connections? as usize,
     })

@@ -2,19 +2,12 @@
 
 use super::context::Context;
 use crate::field::Field;
-use crate::file::{CertificateFile, ClientValidationFile, ListenerFile, TenantFile, TenantSandboxFile};
+use crate::file::{CertificateFile, ClientValidationFile, TenantFile, TenantSandboxFile};
 
 impl Context<'_> {
-    /// Refuses the fields of a listener that are not available yet.
-    pub(super) fn not_yet_in_listener(&self, file: &ListenerFile) {
-        self.not_yet("proxyProtocol", &file.proxy_protocol);
-    }
-
     /// Refuses the fields of a tenant that are not available yet.
     pub(super) fn not_yet_in_tenant(&self, file: &TenantFile) {
-        self.not_yet("proxyProtocol", &file.proxy_protocol);
         self.not_yet("backendTls", &file.backend_tls);
-        self.not_yet("limits", &file.limits);
     }
 
     /// Refuses the fields of a tenant of mode Terminate that are not available yet.

@@ -11,9 +11,12 @@ use crate::duration::Span;
 use crate::field::Field;
 use crate::file::{
     BackendFile, BalanceFile, CONNECT_TIMEOUT, ConfigFile, DRAIN_TIMEOUT, HEALTH_INTERVAL, HEALTH_TIMEOUT,
-    HEALTHY_AFTER, IDLE_TIMEOUT, ModeFile, StartupFile, TenantFile, UNHEALTHY_AFTER,
+    HEALTHY_AFTER, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile, TenantFile, UNHEALTHY_AFTER,
 };
-use crate::model::{BackendTarget, Balance, HealthCheck, Mode, Sandbox, Tenant, Terminate};
+use crate::model::{
+    BackendTarget, Balance, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox, Tenant, TenantLimits,
+    Terminate,
+};
 
 /// All tenants, in the order of the file.
 pub(super) fn tenants(context: &Context<'_>, file: &ConfigFile, identities: &Identities<'_>) -> Option<Vec<Tenant>> {
@@ -58,6 +61,8 @@ fn tenant(
     let idle_timeout = context.duration(&file.idle_timeout, "idleTimeout", IDLE_TIMEOUT, SHORTEST_IDLE..=LONGEST_IDLE);
     let drain_timeout =
         context.duration(&file.drain_timeout, "drainTimeout", DRAIN_TIMEOUT, Span::millis(0)..=LONGEST_DRAIN);
+    let limits = limits(context, file);
+    let proxy_protocol = proxy_protocol(context, file);
     let clients = clients(context, &file.clients);
     Some(Tenant {
         name: name?.to_owned(),
@@ -67,6 +72,8 @@ fn tenant(
         balance: balance(*or_default(&file.balance, &BalanceFile::LeastConnections)?),
         health_check: health_check?,
         connect_timeout: connect_timeout?,
+        limits: limits?,
+        proxy_protocol: proxy_protocol?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
         clients: clients?,
@@ -165,6 +172,66 @@ fn health_check(context: &Context<'_>, file: &TenantFile) -> Option<Option<Healt
             healthy_after: healthy_after?,
         }))
     })
+}
+
+fn limits(context: &Context<'_>, tenant: &TenantFile) -> Option<TenantLimits> {
+    let is_passthrough = tenant.mode.value() == Some(&ModeFile::Passthrough);
+    context.group(&tenant.limits, "limits", TenantLimits::default(), |context, file| {
+        let bound = |field: &Field<u32>, name| {
+            let bound = context.number(field, name, 1, 1..=u32::MAX);
+            bound.map(|bound| (!field.is_missing()).then_some(bound))
+        };
+        if is_passthrough && !file.handshake_rate.is_missing() {
+            let message = "is only for mode Terminate: this tenant's handshakes are its backends'";
+            context.report.error(file.handshake_rate.key(), &context.path.field("handshakeRate"), message);
+            return None;
+        }
+        let max_connections = bound(&file.max_connections, "maxConnections");
+        let connection_rate = bound(&file.connection_rate, "connectionRate");
+        let handshake_rate = bound(&file.handshake_rate, "handshakeRate");
+        Some(TenantLimits {
+            max_connections: max_connections?,
+            connection_rate: connection_rate?,
+            handshake_rate: handshake_rate?,
+        })
+    })
+}
+
+fn proxy_protocol(context: &Context<'_>, tenant: &TenantFile) -> Option<Option<ProxyProtocol>> {
+    let is_passthrough = tenant.mode.value() == Some(&ModeFile::Passthrough);
+    context.group(&tenant.proxy_protocol, "proxyProtocol", None, |context, file| {
+        let version = context.required(&file.version, "version").map(|version| match version {
+            ProxyVersionFile::V1 => ProxyVersion::V1,
+            ProxyVersionFile::V2 => ProxyVersion::V2,
+        });
+        if version == Some(ProxyVersion::V1) && !file.tlvs.is_missing() {
+            context.error(&file.tlvs, "tlvs", "is only for version v2: a v1 header has no room for them");
+            return None;
+        }
+        let tlvs = context.list(&file.tlvs, "tlvs", |context, tlv| proxy_tlv(&context, *tlv, is_passthrough));
+        Some(Some(ProxyProtocol { version: version?, tlvs: tlvs? }))
+    })
+}
+
+fn proxy_tlv(context: &Context<'_>, file: ProxyTlvFile, is_passthrough: bool) -> Option<ProxyTlv> {
+    let error = |message| {
+        context.report.error(context.at, context.path, message);
+        None
+    };
+    let tlv = match file {
+        ProxyTlvFile::Authority => ProxyTlv::Authority,
+        ProxyTlvFile::Alpn => ProxyTlv::Alpn,
+        ProxyTlvFile::Ssl => ProxyTlv::Ssl,
+        ProxyTlvFile::ClientCertificate => ProxyTlv::ClientCertificate,
+        ProxyTlvFile::UniqueId => ProxyTlv::UniqueId,
+        ProxyTlvFile::Crc32c => ProxyTlv::Crc32c,
+        ProxyTlvFile::Groups => return error("groups is not available yet"),
+    };
+    let needs_tls = matches!(tlv, ProxyTlv::Alpn | ProxyTlv::Ssl | ProxyTlv::ClientCertificate);
+    if is_passthrough && needs_tls {
+        return error("is only for mode Terminate: what passes through is not known to the router");
+    }
+    Some(tlv)
 }
 
 /// As HAProxy's.

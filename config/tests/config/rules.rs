@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{Balance, HealthCheck};
+use config::{Balance, HealthCheck, ProxyProtocol, ProxyTlv, ProxyVersion, TenantLimits};
 
 use crate::texts::{changed, spoiled};
 
@@ -218,7 +218,7 @@ fn all_errors_of_a_file_come_in_its_order() {
             "5:14: listeners[0].address: expected an IP address and port, such as `10.2.0.9:443` or `[::1]:443`, \
              found `nowhere`",
             "6:18: listeners[0].onUnmatched: `globex` is no tenant: write a tenant's name or `Reject`",
-            "7:5: listeners[0].proxyProtocol: not available yet",
+            "7:20: listeners[0].proxyProtocol.from: is missing",
         ],
     );
 }
@@ -298,4 +298,48 @@ fn steering_does_not_take_what_another_listens_on() {
         "onUnmatched: Reject\n    steer: [\"127.0.0.1:80-90\"]\n  - name: v4\n    address: 127.0.0.1:85",
         &["6:13: listeners[0].steer[0]: takes the address of listener `v4` at 8:14"],
     );
+}
+
+#[test]
+fn a_proxy_header_tells_only_what_is_known() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    proxyProtocol: { version: v1, tlvs: [authority] }",
+        &["11:41: tenants[0].proxyProtocol.tlvs: is only for version v2: a v1 header has no room for them"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    proxyProtocol: { version: v2, tlvs: [authority, alpn, groups] }",
+        &[
+            "11:53: tenants[0].proxyProtocol.tlvs[1]: is only for mode Terminate: what passes through is not known to \
+             the router",
+            "11:59: tenants[0].proxyProtocol.tlvs[2]: groups is not available yet",
+        ],
+    );
+    let pinniped =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    proxyProtocol: { version: v2, tlvs: [crc32c] }");
+    let expected = ProxyProtocol { version: ProxyVersion::V2, tlvs: vec![ProxyTlv::Crc32c] };
+    assert_eq!(pinniped.tenants[0].proxy_protocol, Some(expected));
+    let trusting = changed("    onUnmatched: Reject", "    proxyProtocol: { from: [10.0.0.0/8] }");
+    assert_eq!(trusting.listeners[0].proxy_protocol_from, ["10.0.0.0/8".parse().unwrap()]);
+}
+
+#[test]
+fn limits_are_above_zero_and_handshakes_are_the_terminator_s() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { maxConnections: 0 }",
+        &["11:31: tenants[0].limits.maxConnections: is 0, and must be from 1 to 4294967295"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { handshakeRate: 5 }",
+        &["11:15: tenants[0].limits.handshakeRate: is only for mode Terminate: this tenant's handshakes are its \
+           backends'"],
+    );
+    let limits =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    limits: { connectionRate: 5 }").tenants[0].limits;
+    assert_eq!(limits, TenantLimits { connection_rate: Some(5), ..TenantLimits::default() });
 }

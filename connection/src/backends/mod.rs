@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use self::balance::Picker;
 use self::health::{Health, Verdict};
 use crate::DialError;
+use crate::proxy_protocol::own_header;
 
 pub use self::probe::probe;
 
@@ -28,6 +29,8 @@ pub struct Backends {
     list: Vec<Backend>,
     picker: Picker,
     check: Option<HealthCheck>,
+    /// What a probe sends first, so that a backend that expects a PROXY header finds one.
+    probe_header: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,8 @@ pub struct Lease {
 impl Backends {
     /// The backends of a tenant of the configuration.
     pub fn of(tenant: &Tenant) -> Self {
-        Self::new(&tenant.name, &tenant.backends, tenant.balance, tenant.health_check)
+        let probe_header = tenant.proxy_protocol.as_ref().map(own_header).unwrap_or_default();
+        Self { probe_header, ..Self::new(&tenant.name, &tenant.backends, tenant.balance, tenant.health_check) }
     }
 
     /// A set in which everybody is healthy. Without a check nobody ever is not: failures then only lead on to the next.
@@ -77,6 +81,7 @@ impl Backends {
             list: targets.iter().map(backend).collect(),
             picker: Picker::new(balance, targets),
             check,
+            probe_header: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Backends;
-use crate::dial;
+use crate::dial_announced;
 
 /// Probes for ever; returns at once where no check is configured. Dropping it ends the probes.
 pub async fn probe(backends: Arc<Backends>) {
@@ -19,7 +19,8 @@ pub async fn probe(backends: Arc<Backends>) {
             turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 turns.tick().await;
-                match dial(backends.list[index].address, check.timeout).await {
+                let address = backends.list[index].address;
+                match dial_announced(address, check.timeout, &backends.probe_header).await {
                     Ok(_connection) => backends.observe(index, true),
                     Err(error) if error.is_the_backends() => backends.observe(index, false),
                     // What this host lacks says nothing about the backend.

@@ -1,8 +1,10 @@
 //! The path of one connection, top to bottom: admit, peek, route, then passthrough, hand-off or rejection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use ::connection::limits::Exceeded;
 use ::connection::{Alert, ConnectionId};
 use config::Listener;
 use tokio::net::TcpStream;
@@ -12,6 +14,7 @@ use tracing::debug;
 use super::access::AccessRecord;
 use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
 use super::peek::{Hello, PeekError};
+use super::proxy_header::{self, Addresses};
 use super::rejection::{Answer, Rejection};
 use super::worker::Worker;
 use super::{passthrough, reject, terminate};
@@ -24,10 +27,10 @@ pub(super) struct Arrival<'w> {
     pub(super) id: ConnectionId,
     /// The listener that accepted it.
     pub(super) listener: &'w Listener,
-    /// The listener's index.
-    pub(super) listener_index: usize,
-    /// The client, IPv4 as IPv4 also on a dual-stack socket.
+    /// The client, IPv4 as IPv4 also on a dual-stack socket; where a trusted sender says who it is, what that says.
     pub(super) client: SocketAddr,
+    /// Where the client connected to, if a trusted sender said so.
+    pub(super) told_local: Option<SocketAddr>,
     /// When accept(2) returned.
     pub(super) accepted: Instant,
     /// The same moment for people.
@@ -36,62 +39,97 @@ pub(super) struct Arrival<'w> {
     pub(super) deadline: Instant,
 }
 
+impl Arrival<'_> {
+    /// Where the client connected to, IPv4 as IPv4.
+    pub(super) fn local(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        if let Some(local) = self.told_local {
+            return Ok(local);
+        }
+        let local = stream.local_addr()?;
+        Ok(SocketAddr::new(local.ip().to_canonical(), local.port()))
+    }
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStream, client: SocketAddr) {
     let listener = &worker.shared.config.listeners[listener_index];
     let accepted = Instant::now();
-    let arrival = Arrival {
+    let mut arrival = Arrival {
         id: worker.ids.next(),
         listener,
-        listener_index,
         client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+        told_local: None,
         accepted,
         accepted_at: SystemTime::now(),
         deadline: accepted + listener.client_hello.timeout,
     };
+    let trusted = listener.proxy_protocol_from.iter().any(|prefix| prefix.contains(&arrival.client.ip()));
+    if trusted {
+        match peek(worker, &arrival, proxy_header::take(&stream)).await {
+            Ok(Some(Addresses { client, local })) => (arrival.client, arrival.told_local) = (client, Some(local)),
+            Ok(None) => {}
+            Err((rejection, reason)) => {
+                let record = AccessRecord::new(worker, &arrival);
+                return refuse(worker, stream, record, rejection, reason).await;
+            }
+        }
+    }
     let mut record = AccessRecord::new(worker, &arrival);
     if !admits(&listener.clients, arrival.client.ip()) {
         let denied = Rejection::alert(ConnectionOutcome::ClientDenied, Alert::AccessDenied);
         return refuse(worker, stream, record, denied, "the listener denies this client".to_owned()).await;
     }
-    let hello = match peek(worker, &arrival, &stream).await {
+    let peeker = &worker.peekers[listener_index];
+    let hello = match peek(worker, &arrival, peeker.peek(&stream)).await {
         Ok(hello) => hello,
         Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason).await,
     };
+    worker.counters.hello(HelloOutcome::Ok);
+    worker.counters.hello_bytes.observe(hello.bytes as f64);
+    worker.counters.hello_seconds.observe(arrival.accepted.elapsed().as_secs_f64());
     record.hello(&hello);
-    match route(worker, &arrival, &hello) {
-        Decision::Passthrough { tenant, .. } => {
-            record.tenant(tenant);
-            passthrough::serve(worker, tenant, stream, &arrival, record).await;
-        }
-        Decision::Terminate { tenant, .. } => {
-            record.tenant(tenant);
-            terminate::serve(worker, tenant, stream, &arrival, &hello, record).await;
-        }
+    let (tenant, mode) = match route(worker, &arrival, &hello) {
+        Decision::Passthrough { tenant, .. } => (tenant, Mode::Passthrough),
+        Decision::Terminate { tenant, .. } => (tenant, Mode::Terminate),
         Decision::Reject(refusal) => {
             let reason = refusal.describe().to_owned();
-            refuse(worker, stream, record, Rejection::of_refusal(refusal), reason).await;
+            return refuse(worker, stream, record, Rejection::of_refusal(refusal), reason).await;
         }
+    };
+    record.tenant(tenant);
+    let _admission = match worker.shared.limits[tenant].admit() {
+        Ok(admission) => admission,
+        Err(exceeded) => return fail(worker, stream, record, over_limit(tenant, mode, exceeded)).await,
+    };
+    match mode {
+        Mode::Passthrough => passthrough::serve(worker, tenant, stream, &arrival, record).await,
+        _ => terminate::serve(worker, tenant, stream, &arrival, &hello, record).await,
     }
 }
 
-/// Waits for the hello within the deadline and counts how that ended.
-async fn peek(worker: &Worker, arrival: &Arrival<'_>, stream: &TcpStream) -> Result<Hello, (Rejection, String)> {
-    let peeker = &worker.peekers[arrival.listener_index];
+fn over_limit(tenant: usize, mode: Mode, exceeded: Exceeded) -> TenantFailure {
+    let (outcome, reason) = match exceeded {
+        Exceeded::Connections => (ConnectionOutcome::MaxConnections, "limits.maxConnections is reached"),
+        Exceeded::Rate => (ConnectionOutcome::ConnectionRate, "limits.connectionRate is reached"),
+    };
+    TenantFailure { tenant, mode, outcome, reason: reason.to_owned() }
+}
+
+/// Waits for the PROXY header or the hello within the deadline, and counts how that failed.
+async fn peek<T>(
+    worker: &Worker,
+    arrival: &Arrival<'_>,
+    peek: impl Future<Output = Result<T, PeekError>>,
+) -> Result<T, (Rejection, String)> {
     let peeked = tokio::select! {
-        peeked = timeout_at(arrival.deadline, peeker.peek(stream)) => peeked,
+        peeked = timeout_at(arrival.deadline, peek) => peeked,
         () = worker.shared.drain.forced() => {
             worker.counters.hello(HelloOutcome::Drained);
             return Err((Rejection::silent(ConnectionOutcome::Drained), "drained".to_owned()));
         }
     };
     let error = match peeked {
-        Ok(Ok(hello)) => {
-            worker.counters.hello(HelloOutcome::Ok);
-            worker.counters.hello_bytes.observe(hello.bytes as f64);
-            worker.counters.hello_seconds.observe(arrival.accepted.elapsed().as_secs_f64());
-            return Ok(hello);
-        }
+        Ok(Ok(peeked)) => return Ok(peeked),
         Ok(Err(error)) => error,
         Err(_elapsed) => {
             worker.counters.hello(HelloOutcome::TooSlow);
@@ -110,6 +148,7 @@ async fn peek(worker: &Worker, arrival: &Arrival<'_>, stream: &TcpStream) -> Res
         PeekError::TooLarge => {
             (HelloOutcome::TooLarge, Rejection::alert(ConnectionOutcome::TooLarge, Alert::DecodeError))
         }
+        PeekError::ProxyHeader(_) => (HelloOutcome::ProxyHeader, Rejection::silent(ConnectionOutcome::ProxyHeader)),
         PeekError::Closed => (HelloOutcome::ClientClosed, Rejection::silent(ConnectionOutcome::ClientClosed)),
         PeekError::Socket(_) => (HelloOutcome::ClientReset, Rejection::silent(ConnectionOutcome::ClientReset)),
     };

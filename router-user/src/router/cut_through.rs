@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::connection::{AccessLine, AccessLog, ConnectionId, DialError};
+use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
 use config::{Config, DataPath, Tenant};
 use rustix::thread::CapabilitySet;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
@@ -75,18 +76,22 @@ pub(super) enum Connected<'w> {
     Prepared(&'w CutThrough, Dialled),
 }
 
-/// Dials so that both connections agree, where there is a candidate.
+/// Dials so that both connections agree, where there is a candidate, and sends the bytes that the backend expects first.
 pub(super) async fn dial<'w>(
     candidate: Option<&(&'w CutThrough, Candidate)>,
     backend: SocketAddr,
     time_limit: Duration,
+    header: &[u8],
 ) -> Result<Connected<'w>, DialError> {
     match candidate {
         Some((cut_through, candidate)) => {
-            let dialled = cut_through.dial(candidate, backend, time_limit).await?;
+            let mut dialled = cut_through.dial(candidate, backend, time_limit).await?;
+            // Whatever our own TCP has sent before the switch it also brings to the backend.
+            let sent = dialled.backend.write_all(header).await;
+            sent.map_err(|source| DialError::new(backend, source))?;
             Ok(Connected::Prepared(cut_through, dialled))
         }
-        None => Ok(Connected::Plain(::connection::dial(backend, time_limit).await?)),
+        None => Ok(Connected::Plain(dial_announced(backend, time_limit, header).await?)),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod outcome;
 mod passthrough;
 pub mod peek;
 mod privileges;
+mod proxy_header;
 mod reject;
 mod rejection;
 mod socket_options;
@@ -26,8 +27,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ::connection::lifeline::supervisor_gone;
-use ::connection::{AccessLog, Backends, Drain};
-use config::{AccessLogPath, Mode};
+use ::connection::{AccessLog, Backends, Drain, Limits};
+use config::{AccessLogPath, Mode, Tenant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -85,6 +86,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .iter()
             .map(|tenant| (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))))
             .collect(),
+        limits: config.tenants.iter().map(|tenant| Arc::new(limits(tenant))).collect(),
         access_log,
         drain: drain.signal(),
         ended: Semaphore::new(0),
@@ -165,6 +167,12 @@ fn held(shared: &Shared) -> usize {
             (permit_count(listener.max_connections) as usize).saturating_sub(permits.available_permits())
         })
         .sum()
+}
+
+/// Connections of Terminate tenants are not the router's for long; their terminators count them.
+fn limits(tenant: &Tenant) -> Limits {
+    let most = tenant.limits.max_connections.filter(|_| tenant.mode == Mode::Passthrough);
+    Limits::new(most, tenant.limits.connection_rate)
 }
 
 fn open_access_log(path: &AccessLogPath) -> Result<AccessLog, Failure> {

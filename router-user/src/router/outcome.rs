@@ -26,6 +26,8 @@ pub enum HelloOutcome {
     ClientClosed,
     /// The client reset the connection before the hello was whole.
     ClientReset,
+    /// A trusted sender's PROXY header is missing or wrong.
+    ProxyHeader,
     /// A drain ended the wait.
     Drained,
 }
@@ -67,6 +69,10 @@ pub enum ConnectionOutcome {
     NoneHealthy,
     /// The backend could not be connected to for any other reason.
     BackendFailed,
+    /// The tenant has as many connections as it may (`limits.maxConnections`).
+    MaxConnections,
+    /// The tenant has had as many new connections as it may in a second (`limits.connectionRate`).
+    ConnectionRate,
     /// The tenant's terminator was not there, or full, until the deadline.
     TerminatorUnavailable,
     /// No tenant claims the name.
@@ -87,6 +93,8 @@ pub enum ConnectionOutcome {
     TooSlow,
     /// See [`HelloOutcome::TooLarge`].
     TooLarge,
+    /// See [`HelloOutcome::ProxyHeader`].
+    ProxyHeader,
     /// The client left before it said where it wanted to go.
     ClientClosed,
 }
@@ -104,7 +112,7 @@ pub enum Mode {
 
 impl HelloOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::Malformed,
         Self::NotTls,
@@ -113,6 +121,7 @@ impl HelloOutcome {
         Self::TooLarge,
         Self::ClientClosed,
         Self::ClientReset,
+        Self::ProxyHeader,
         Self::Drained,
     ];
 
@@ -127,6 +136,7 @@ impl HelloOutcome {
             Self::TooLarge => "too_large",
             Self::ClientClosed => "client_closed",
             Self::ClientReset => "client_reset",
+            Self::ProxyHeader => "proxy_header",
             Self::Drained => "drained",
         }
     }
@@ -134,7 +144,7 @@ impl HelloOutcome {
 
 impl ConnectionOutcome {
     /// Every value, in the order of their discriminants.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Ok,
         Self::ClientReset,
         Self::BackendReset,
@@ -151,6 +161,8 @@ impl ConnectionOutcome {
         Self::BackendNotPermitted,
         Self::NoneHealthy,
         Self::BackendFailed,
+        Self::MaxConnections,
+        Self::ConnectionRate,
         Self::TerminatorUnavailable,
         Self::UnknownName,
         Self::NoServerName,
@@ -161,6 +173,7 @@ impl ConnectionOutcome {
         Self::PlainHttp,
         Self::TooSlow,
         Self::TooLarge,
+        Self::ProxyHeader,
         Self::ClientClosed,
     ];
 
@@ -222,6 +235,8 @@ impl ConnectionOutcome {
             Self::BackendNotPermitted => "backend_not_permitted",
             Self::NoneHealthy => "none_healthy",
             Self::BackendFailed => "backend_failed",
+            Self::MaxConnections => "max_connections",
+            Self::ConnectionRate => "connection_rate",
             Self::TerminatorUnavailable => "terminator_unavailable",
             Self::UnknownName => "unknown_name",
             Self::NoServerName => "no_server_name",
@@ -232,6 +247,7 @@ impl ConnectionOutcome {
             Self::PlainHttp => "plain_http",
             Self::TooSlow => "too_slow",
             Self::TooLarge => "too_large",
+            Self::ProxyHeader => "proxy_header",
             Self::ClientClosed => "client_closed",
         }
     }

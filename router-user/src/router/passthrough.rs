@@ -4,7 +4,9 @@
 use std::sync::atomic::Ordering;
 
 use ::connection::DialError;
+use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{RelayOutcome, relay_tcp};
+use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
@@ -29,7 +31,8 @@ pub(super) async fn serve(
     let candidate = cut_through::prepare(worker, &stream);
     let dialled = Instant::now();
     let Some(backends) = &worker.shared.backends[tenant] else { return };
-    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit).await;
+    let header = proxy_header(settings, arrival, &stream, record.server_name());
+    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit, &header).await;
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
@@ -73,4 +76,12 @@ pub(super) async fn serve(
     }
     debug!(id = %record.id(), tenant = settings.name, outcome = outcome.label(), path = end.path.as_str(), "ended");
     record.end(Mode::Passthrough.label(), outcome);
+}
+
+/// What the backend expects ahead of the client's bytes; empty for most tenants.
+fn proxy_header(tenant: &Tenant, arrival: &Arrival<'_>, stream: &TcpStream, server_name: Option<&str>) -> Vec<u8> {
+    let Some(settings) = &tenant.proxy_protocol else { return Vec::new() };
+    // getsockname(2) fails on no connected socket.
+    let local = arrival.local(stream).unwrap_or(arrival.client);
+    header(settings, &Origin { client: arrival.client, local, id: arrival.id, server_name, tls: None })
 }

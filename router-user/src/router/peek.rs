@@ -46,6 +46,9 @@ pub enum PeekError {
     /// The client ended its side first.
     #[error("closed before the ClientHello was whole")]
     Closed,
+    /// A trusted sender's PROXY header is missing or wrong.
+    #[error("PROXY protocol header: {0}")]
+    ProxyHeader(String),
     /// The socket failed.
     #[error("peek: {0}")]
     Socket(io::Error),
@@ -57,9 +60,15 @@ struct PeekState {
     parser: ClientHelloParser,
 }
 
-enum Step {
-    Done(Result<Hello, PeekError>),
-    Wait { needed: usize },
+/// What a look at the bytes so far gave.
+pub(super) enum Step<T> {
+    /// An answer.
+    Done(Result<T, PeekError>),
+    /// More bytes are needed: so many in all, from the first one in the socket.
+    Wait {
+        /// More than there are, and no more than are truly needed.
+        needed: usize,
+    },
 }
 
 impl Peeker {
@@ -72,45 +81,10 @@ impl Peeker {
     /// Waits until the hello is whole or can no longer become one. The socket stays unread. The caller sets the
     /// deadline; dropping the future leaves nothing behind but the low-water mark of a socket that is then closed.
     pub async fn peek(&self, stream: &TcpStream) -> Result<Hello, PeekError> {
-        let mut low_water_mark = 1;
-        loop {
-            let ready = stream.ready(Interest::READABLE).await.map_err(PeekError::Socket)?;
-            let mut wanted = 0;
-            let step = stream.try_io(Interest::READABLE, || match self.step(stream) {
-                // WouldBlock clears the readiness, so that the next turn sleeps until the kernel has news.
-                Ok(Step::Wait { needed }) => {
-                    wanted = needed;
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                Ok(Step::Done(result)) => Ok(result),
-                Err(error) => Err(error),
-            });
-            match step {
-                Ok(result) => {
-                    if low_water_mark != 1 {
-                        set_receive_low_water_mark(stream, 1).map_err(PeekError::Socket)?;
-                    }
-                    return result;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // The peek came after the readiness was sampled, so it saw all that was sent before the FIN.
-                    if ready.is_read_closed() {
-                        return Err(match stream.take_error() {
-                            Ok(Some(reset)) => PeekError::Socket(reset),
-                            Ok(None) | Err(_) => PeekError::Closed,
-                        });
-                    }
-                    if wanted > low_water_mark {
-                        low_water_mark = wanted;
-                        set_receive_low_water_mark(stream, wanted).map_err(PeekError::Socket)?;
-                    }
-                }
-                Err(error) => return Err(PeekError::Socket(error)),
-            }
-        }
+        peek_until(stream, || self.step(stream)).await
     }
 
-    fn step(&self, stream: &TcpStream) -> io::Result<Step> {
+    fn step(&self, stream: &TcpStream) -> io::Result<Step<Hello>> {
         let state = &mut *self.state.borrow_mut();
         let (_, length) = rustix::net::recv(stream, &mut state.buffer[..], RecvFlags::PEEK)?;
         if length == 0 {
@@ -135,6 +109,49 @@ impl Peeker {
             }),
         };
         Ok(Step::Done(result))
+    }
+}
+
+/// Asks `step` each time that the socket has as many bytes as it wanted, and sleeps in between. Notices FIN and RST.
+pub(super) async fn peek_until<T>(
+    stream: &TcpStream,
+    mut step: impl FnMut() -> io::Result<Step<T>>,
+) -> Result<T, PeekError> {
+    let mut low_water_mark = 1;
+    loop {
+        let ready = stream.ready(Interest::READABLE).await.map_err(PeekError::Socket)?;
+        let mut wanted = 0;
+        let stepped = stream.try_io(Interest::READABLE, || match step() {
+            // WouldBlock clears the readiness, so that the next turn sleeps until the kernel has news.
+            Ok(Step::Wait { needed }) => {
+                wanted = needed;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Ok(Step::Done(result)) => Ok(result),
+            Err(error) => Err(error),
+        });
+        match stepped {
+            Ok(result) => {
+                if low_water_mark != 1 {
+                    set_receive_low_water_mark(stream, 1).map_err(PeekError::Socket)?;
+                }
+                return result;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The peek came after the readiness was sampled, so it saw all that was sent before the FIN.
+                if ready.is_read_closed() {
+                    return Err(match stream.take_error() {
+                        Ok(Some(reset)) => PeekError::Socket(reset),
+                        Ok(None) | Err(_) => PeekError::Closed,
+                    });
+                }
+                if wanted > low_water_mark {
+                    low_water_mark = wanted;
+                    set_receive_low_water_mark(stream, wanted).map_err(PeekError::Socket)?;
+                }
+            }
+            Err(error) => return Err(PeekError::Socket(error)),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The terminate step: hand the unread socket to the tenant's terminator, then forget it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ::connection::clock::monotonic_ns;
@@ -50,13 +49,12 @@ pub(super) async fn serve(
 }
 
 fn describe(arrival: &Arrival<'_>, hello: &Hello, stream: &TcpStream) -> io::Result<Handoff> {
-    let local = stream.local_addr()?;
     let accepted_unix = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Handoff {
         id: arrival.id,
         listener: arrival.listener.name.clone(),
         client: arrival.client,
-        local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+        local: arrival.local(stream)?,
         server_name: hello.server_name.as_deref().map(str::to_owned),
         alpn: hello.alpn.clone(),
         ja4: hello.ja4.clone().unwrap_or_default(),

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ::connection::Backends;
 use ::connection::access_log::AccessLog;
 use ::connection::drain::DrainSignal;
 use ::connection::relay::{RelayContext, RelayPolicy};
+use ::connection::{Backends, Limits};
 use config::{Config, DataPath, Mode};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
@@ -34,6 +34,8 @@ pub struct Shared {
     pub routing: Routing,
     /// One per tenant of mode Passthrough; `None` for the others, whose terminators have their own.
     pub backends: Vec<Option<Arc<Backends>>>,
+    /// One per tenant: what it may use of the router.
+    pub limits: Vec<Arc<Limits>>,
     /// One per listener; a permit lives as long as the router holds the connection.
     pub permits: Vec<Arc<Semaphore>>,
     /// What the kernel steers to the listeners.

@@ -51,6 +51,13 @@ pub(crate) fn client_identity(der: &[u8]) -> Option<String> {
     Some(uri.or(dns).or(common_name).map_or_else(|| certificate.subject().to_string(), str::to_owned))
 }
 
+/// The subject's common name.
+pub(crate) fn common_name(der: &[u8]) -> Option<String> {
+    let (_, certificate) = parse_x509_certificate(der).ok()?;
+    let name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
+    name.map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::CertificateDer;

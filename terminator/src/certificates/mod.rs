@@ -18,7 +18,7 @@ use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
 pub(crate) use client_ca::client_certificate_verifier;
-pub(crate) use leaf::{Leaf, client_identity};
+pub(crate) use leaf::{Leaf, client_identity, common_name};
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use resolver::CertificateResolver;
 

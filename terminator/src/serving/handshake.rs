@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use connection::Alert;
 use connection::farewell::say_and_close;
+use connection::limits::Exceeded;
 use connection::relay::ClientSocket;
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout_at};
@@ -56,6 +57,15 @@ impl Failed {
             Farewell::AlertIsSent => say_and_close(client, &[]).await,
             Farewell::Nothing => {}
         }
+    }
+
+    /// A connection of a tenant that uses all that it may: refused before its hello is read.
+    pub(super) fn over_limit(exceeded: Exceeded) -> Self {
+        let (reason, words) = match exceeded {
+            Exceeded::Connections => (Reason::MaxConnections, "limits.maxConnections is reached"),
+            Exceeded::Rate => (Reason::HandshakeRate, "limits.handshakeRate is reached"),
+        };
+        Self::unanswered(reason, words, Alert::InternalError)
     }
 
     fn unanswered(reason: Reason, words: impl Into<String>, alert: Alert) -> Self {

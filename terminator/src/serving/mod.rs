@@ -3,6 +3,7 @@
 
 mod handshake;
 mod path;
+mod proxy_header;
 mod record;
 mod router_link;
 mod shutdown;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use config::ProxyProtocol;
 use connection::backends::probe;
 use connection::handoff::{HandoffListener, TerminatorStatus};
-use connection::{AccessLog, Backends, Drain};
+use connection::{AccessLog, Backends, Drain, Limits};
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -37,8 +39,12 @@ pub(crate) struct Tenant {
     pub tls: TenantTls,
     /// Where its connections go.
     pub backends: Arc<Backends>,
+    /// What it may use.
+    pub limits: Arc<Limits>,
     /// Limit of the dial.
     pub connect_timeout: Duration,
+    /// The PROXY header that the backends get.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.

@@ -6,11 +6,12 @@ use std::time::Instant;
 use connection::clock::instant_of;
 use connection::handoff::Handoff;
 use connection::relay::{ClientSocket, relay_stream};
-use connection::{close_will_reset, dial};
+use connection::{close_will_reset, dial_announced};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::handshake::{Routed, shake_hands};
+use super::handshake::{Failed, Routed, shake_hands};
+use super::proxy_header::proxy_header;
 use super::record::Record;
 use super::worker::Worker;
 use crate::failure::Reason;
@@ -27,6 +28,17 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
             // setsockopt(2) fails on a connection that the client has reset already.
             record.handshake_failed(Reason::ClientClosed, &error.to_string());
             return record.end(Outcome::HandshakeFailed);
+        }
+    };
+
+    let _admission = match tenant.limits.admit() {
+        Ok(admission) => admission,
+        Err(exceeded) => {
+            let failed = Failed::over_limit(exceeded);
+            record.handshake_failed(failed.reason, &failed.words);
+            record.end(Outcome::HandshakeFailed);
+            unless_forced(&worker, failed.close(client)).await;
+            return;
         }
     };
 
@@ -53,12 +65,13 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
     record.handshake_ok(stream.get_ref().1, began.elapsed());
 
     let began = Instant::now();
-    let (backend, lease) = match unless_forced(
-        &worker,
-        tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial),
-    )
-    .await
-    {
+    let header = tenant
+        .proxy_protocol
+        .as_ref()
+        .map_or_else(Vec::new, |settings| proxy_header(settings, &handoff, stream.get_ref().1));
+    let dial = async |address, time_limit| dial_announced(address, time_limit, &header).await;
+    let connect = tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial);
+    let (backend, lease) = match unless_forced(&worker, connect).await {
         Some(Ok(connected)) => connected,
         Some(Err(error)) => {
             // rustls sends no alert of ours after the handshake, and close_notify would pass for an empty answer: the

@@ -12,6 +12,7 @@ use connection::relay::{RelayEnd, RelayOutcome};
 use rustls::{ProtocolVersion, ServerConnection};
 use tracing::{debug, info, warn};
 
+use super::proxy_header::cipher_name;
 use super::worker::Worker;
 use crate::certificates::client_identity;
 use crate::failure::Reason;
@@ -64,10 +65,7 @@ impl<'a> Record<'a> {
             ProtocolVersion::TLSv1_2 => Cow::Borrowed("1.2"),
             other => Cow::Owned(format!("{other:?}")),
         });
-        line.tls_cipher = tls
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .map(|name| Cow::Owned(name.replacen("TLS13_", "TLS_", 1)));
+        line.tls_cipher = cipher_name(tls).map(Cow::Owned);
         line.client_identity = certificate.and_then(|certificate| client_identity(certificate));
     }
 

@@ -105,10 +105,7 @@ impl CutThrough {
     ) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + time_limit;
         let remaining = || deadline.saturating_duration_since(Instant::now());
-        let mut reason = match eligibility::addresses(candidate.client, backend) {
-            Ok(()) => None,
-            Err(reason) => Some(reason),
-        };
+        let mut reason = eligibility::addresses(candidate.client, backend).err();
         let mut tries = 0..PORTS_TO_TRY;
         while reason.is_none() {
             let port = tries.next().and_then(|_| self.state.ports.take(backend));
@@ -166,7 +163,7 @@ impl CutThrough {
             let _ = SockRef::from(&backend).set_linger(None);
             return Err(self.relay(&attempt, client, backend, error.into()));
         }
-        let start = client_side.numbers.receive.wrapping_sub(client_side.info.received as u32);
+        let start = client_side.stream_start();
         let opened = client.into_std().and_then(|client| Ok((client, backend.into_std()?)));
         let opened = opened.and_then(|(client, backend)| {
             let forward = flow.directions[CLIENT].sequence_shift;
@@ -246,18 +243,20 @@ impl CutThrough {
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
         let numbers = numbers(backend)?;
         raw::set_repair(backend, Repair::OffWithoutProbe)?;
-        let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, sighting };
+        let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, unread: 0, sighting };
 
         let mut client_side = Side {
             peer: attempt.client,
             local: attempt.local,
             info: backend_info,
             numbers: self::numbers(client)?,
+            unread: 0,
             sighting: attempt.client_sighting,
         };
         // Both values are of one moment when nothing arrived in between.
         loop {
             client_side.info = raw::connection_info(client)?;
+            client_side.unread = raw::unread(client)?;
             let receive = raw::receive_sequence(client)?;
             if receive == client_side.numbers.receive {
                 break;
@@ -265,7 +264,7 @@ impl CutThrough {
             client_side.numbers.receive = receive;
         }
         eligibility::both(&client_side.info, &backend_info)?;
-        let bytes = client_side.info.received as usize;
+        let bytes = client_side.unread as usize;
         if bytes > SMALL && make_room(backend)? < bytes * 2 {
             return Err(Fallback::LongHello);
         }

@@ -132,6 +132,14 @@ pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
     })
 }
 
+/// What has arrived in order and was not read, in bytes (SIOCINQ, tcp(7)).
+pub(super) fn unread(socket: impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and FIONREAD writes one int.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.cast_unsigned()) }
+}
+
 /// What the peer has not acknowledged, in bytes (SIOCOUTQ, tcp(7)).
 pub(super) fn unacknowledged(socket: impl AsFd) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;

@@ -17,6 +17,8 @@ pub(super) struct Side {
     pub(super) info: ConnectionInfo,
     /// What repair mode says.
     pub(super) numbers: Numbers,
+    /// Bytes before `numbers.receive` that nobody has read; an inbound PROXY header has been.
+    pub(super) unread: u32,
     /// Where its packets come and go.
     pub(super) sighting: Sighting,
 }
@@ -35,6 +37,11 @@ pub(super) struct Numbers {
 impl Side {
     pub(super) fn key(&self) -> FlowKey {
         key(self.peer, self.local)
+    }
+
+    /// The number of the first byte that is the other end's to have.
+    pub(super) fn stream_start(&self) -> u32 {
+        self.numbers.receive.wrapping_sub(self.unread)
     }
 }
 
@@ -66,7 +73,7 @@ pub struct Identity {
 /// The record. The client's bytes up to `client.numbers.receive` still have to be sent by our own TCP.
 pub(super) fn flow(client: &Side, backend: &Side, identity: &Identity, generation: u32) -> Flow {
     // The first byte of the client's stream has the first number that we send to the backend.
-    let stream_start = client.numbers.receive.wrapping_sub(client.info.received as u32);
+    let stream_start = client.stream_start();
     let forward = backend.numbers.send.wrapping_sub(stream_start);
     let back = client.numbers.send.wrapping_sub(backend.numbers.receive);
     let flags = if (client.info.options ^ backend.info.options) & ECN == 0 { 0 } else { CLEAR_ECN };
@@ -162,12 +169,13 @@ const LARGEST_WINDOW: u32 = (1 << 30) - 1;
 mod tests {
     use super::*;
 
-    fn side(peer: &str, local: &str, send: u32, receive: u32, received: u64) -> Side {
+    fn side(peer: &str, local: &str, send: u32, receive: u32, unread: u32) -> Side {
         Side {
             peer: peer.parse().unwrap(),
             local: local.parse().unwrap(),
-            info: ConnectionInfo { received, send_scale: 7, receive_scale: 9, ..ConnectionInfo::default() },
+            info: ConnectionInfo { send_scale: 7, receive_scale: 9, ..ConnectionInfo::default() },
             numbers: Numbers { send, receive, timestamp_offset: 5 },
+            unread,
             sighting: Sighting { arrives: 2, leaves: 3 },
         }
     }

@@ -32,7 +32,9 @@ impl Table {
             for steer in &listener.steer {
                 claim(steer.prefix.trunc(), steer.ports, Destination { listener: index, action: STEER });
             }
-            for denied in &listener.clients.deny {
+            // What a proxy connects for is denied or not by the address that it tells.
+            let told = !listener.proxy_protocol_from.is_empty();
+            for denied in listener.clients.deny.iter().filter(|_| !told) {
                 let (family, address, bits) = key_of(denied);
                 table.denied.push(Key::new(DENIED_KEY_BITS + bits, DeniedKey { listener: index, family, address }));
             }
@@ -229,5 +231,13 @@ mod tests {
         let table = table(&["\"10.0.0.0/8:443\"", ""], None);
         let keys: Vec<_> = table.denied.iter().map(|key| (key.data().listener, key.prefix_len())).collect();
         assert_eq!(keys, [(0, DENIED_KEY_BITS + 24)]);
+    }
+
+    #[test]
+    fn a_proxy_is_never_refused_for_whom_it_connects() {
+        let mut behind_proxies = listener(443, "\"10.0.0.0/8:443\"");
+        behind_proxies.proxy_protocol_from = vec!["192.0.2.0/28".parse().unwrap()];
+        let bound = [behind_proxies.address];
+        assert!(Table::new(&[behind_proxies], &bound, None).denied.is_empty());
     }
 }

@@ -1,0 +1,133 @@
+//! What one tenant may use of a process: connections at one time, and how many begin in a second. One per tenant,
+//! shared by the workers without a lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// A tenant's bounds and how far it is from them.
+#[derive(Debug)]
+pub struct Limits {
+    /// `None` means no bound.
+    most: Option<usize>,
+    active: AtomicUsize,
+    rate: Option<Rate>,
+}
+
+/// Which bound is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// As many connections as may be.
+    Connections,
+    /// As many beginnings in this second as may be.
+    Rate,
+}
+
+/// Counts as one connection until it is dropped.
+#[derive(Debug)]
+pub struct Admission(Option<Arc<Limits>>);
+
+impl Limits {
+    /// At most so many connections, and so many new ones per second; `None` means no bound.
+    pub fn new(most: Option<u32>, per_second: Option<u32>) -> Self {
+        Self { most: most.map(|most| most as usize), active: AtomicUsize::new(0), rate: per_second.map(Rate::new) }
+    }
+
+    /// Admits one more, or says which bound it is that forbids it. What is not admitted uses up nothing.
+    pub fn admit(self: &Arc<Self>) -> Result<Admission, Exceeded> {
+        let Some(most) = self.most else {
+            self.spend()?;
+            return Ok(Admission(None));
+        };
+        if self.active.fetch_add(1, Ordering::Relaxed) >= most {
+            self.active.fetch_sub(1, Ordering::Relaxed);
+            return Err(Exceeded::Connections);
+        }
+        let admission = Admission(Some(Arc::clone(self)));
+        self.spend()?;
+        Ok(admission)
+    }
+
+    fn spend(&self) -> Result<(), Exceeded> {
+        match &self.rate {
+            Some(rate) if !rate.allows(rate.start.elapsed().as_nanos() as u64) => Err(Exceeded::Rate),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(limits) = &self.0 {
+            limits.active.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a second's worth at once, then evenly.
+#[derive(Debug)]
+struct Rate {
+    start: Instant,
+    /// Between two that are evenly spread, in nanoseconds.
+    interval: u64,
+    /// Nanoseconds after `start` at which the next one would come if all so far had been evenly spread.
+    due: AtomicU64,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Self {
+        Self { start: Instant::now(), interval: SECOND / u64::from(per_second.max(1)), due: AtomicU64::new(0) }
+    }
+
+    fn allows(&self, now: u64) -> bool {
+        let spend = |due: u64| {
+            let next = due.max(now) + self.interval;
+            (next <= now + SECOND).then_some(next)
+        };
+        self.due.try_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admission_that_ends_makes_room() {
+        let limits = Arc::new(Limits::new(Some(2), None));
+        let first = limits.admit().unwrap();
+        let _second = limits.admit().unwrap();
+        assert_eq!(limits.admit().unwrap_err(), Exceeded::Connections);
+        assert_eq!(limits.admit().unwrap_err(), Exceeded::Connections);
+        drop(first);
+        limits.admit().unwrap();
+    }
+
+    #[test]
+    fn a_second_s_worth_at_once_then_evenly() {
+        let rate = Rate::new(10);
+        let allowed = |now| (0..100).filter(|_| rate.allows(now)).count();
+        assert_eq!(allowed(0), 10);
+        assert_eq!(allowed(SECOND / 20), 0);
+        assert_eq!(allowed(SECOND / 10), 1);
+        assert_eq!(allowed(SECOND), 9);
+        assert_eq!(allowed(100 * SECOND), 10);
+    }
+
+    #[test]
+    fn what_the_rate_refuses_takes_no_place() {
+        let limits = Arc::new(Limits::new(Some(1), Some(1)));
+        drop(limits.admit().unwrap());
+        assert_eq!(limits.admit().unwrap_err(), Exceeded::Rate);
+        assert_eq!(limits.active.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn without_bounds_everybody_is_admitted() {
+        let limits = Arc::new(Limits::new(None, None));
+        let admissions: Vec<_> = (0..1000).map(|_| limits.admit().unwrap()).collect();
+        assert_eq!(admissions.len(), 1000);
+    }
+}
