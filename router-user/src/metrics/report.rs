@@ -138,6 +138,7 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_throug
         let (used, size) = cut_through.fill();
         for (name, help, value) in [
             ("sni_router_cut_through_flows", "Connections that the kernel carries or has just carried.", used),
+            ("sni_router_cut_through_opening", "Those of them whose sockets still exist.", cut_through.opening()),
             ("sni_router_cut_through_flows_max", "How many connections the kernel can carry.", size),
         ] {
             page.family(name, "gauge", help);

@@ -5,6 +5,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use connection::{DialError, dial, dial_with};
@@ -168,6 +170,7 @@ impl CutThrough {
         let opened = opened.and_then(|(client, backend)| {
             let forward = flow.directions[CLIENT].sequence_shift;
             let mut opening = Opening {
+                _counted: Counted::new(&self.state),
                 client: client.into(),
                 backend: backend.into(),
                 start,
@@ -290,6 +293,7 @@ fn numbers(socket: &TcpStream) -> io::Result<Numbers> {
 /// backend answers the client's next packet with a RST, which the program brings to it.
 #[derive(Debug)]
 pub(super) struct Opening {
+    _counted: Counted,
     client: OwnedFd,
     backend: OwnedFd,
     /// The number of the client's first byte.
@@ -352,6 +356,23 @@ impl Opening {
     pub(super) fn reset(self) {
         let _ = SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
         let _ = raw::set_repair(&self.client, Repair::OffWithoutProbe);
+    }
+}
+
+/// Counts a flow that is opening.
+#[derive(Debug)]
+struct Counted(Arc<State>);
+
+impl Counted {
+    fn new(state: &Arc<State>) -> Self {
+        state.opening.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -129,6 +129,11 @@ impl CutThrough {
         (self.state.flows.load(Ordering::Relaxed), u64::from(MAX_FLOWS))
     }
 
+    /// Flows whose sockets still exist: the backend has not acknowledged the hello yet.
+    pub fn opening(&self) -> u64 {
+        self.state.opening.load(Ordering::Relaxed)
+    }
+
     /// Packets by what became of them, since the maps were made.
     pub fn verdicts(&self) -> Vec<(Verdict, u64)> {
         let sum = |verdict: Verdict| self.verdicts.get(&(verdict as u32), 0).map_or(0, |values| values.iter().sum());

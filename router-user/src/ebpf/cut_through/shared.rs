@@ -28,6 +28,8 @@ pub(super) struct State {
     to_collector: Sender<NewFlow>,
     /// Places in use.
     pub(super) flows: AtomicU64,
+    /// Flows whose sockets still exist.
+    pub(super) opening: AtomicU64,
 }
 
 /// The maps by their names.
@@ -58,6 +60,7 @@ impl State {
             publishing: Mutex::new(()),
             to_collector,
             flows: AtomicU64::new(used),
+            opening: AtomicU64::new(0),
         }
     }
 
