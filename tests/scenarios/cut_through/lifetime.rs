@@ -1,6 +1,7 @@
 //! Flows outlive the router, and nothing of them outlives the flows.
 
 use std::fs;
+use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 use std::thread;
 
@@ -10,37 +11,47 @@ use tests::patience::{PATIENCE, eventually};
 use tests::processes::open_descriptors;
 use tests::router_process::send_signal;
 
-use super::site::{NAME, NAME_IPV6, PATHS, Plan, Site, Turn};
+use super::site::{self, NAME, NAME_IPV6, PATHS, Plan, Site, Turn, client_with_pause};
 use super::suite::plans;
 
 #[test]
 fn transfers_go_on_when_the_router_is_killed_and_the_next_one_logs_them() {
     let Some(site) = Site::new("a killed router", "CutThrough") else { return };
-    thread::scope(|scope| {
-        let transfers = scope.spawn(|| {
-            let turns = [Turn::Together, Turn::ClientFirst, Turn::BackendFirst];
-            site.run(site.address(), NAME, TRANSFERS, plans(TRANSFERS as u64, &turns, 20_000_000..=40_000_000));
+    let turns = [Turn::Together, Turn::ClientFirst, Turn::BackendFirst];
+    let plans: Vec<_> = plans(TRANSFERS as u64, &turns, 5_000_000..=20_000_000).collect();
+    let begin = Barrier::new(TRANSFERS + 1);
+    site.at_client(|| {
+        thread::scope(|scope| {
+            let transfer = |plan: Plan| {
+                let address = site.address();
+                let begin = &begin;
+                scope.spawn(move || client_with_pause(address, NAME, plan, || drop(begin.wait())))
+            };
+            let transfers: Vec<_> = plans.iter().copied().map(transfer).collect();
+            eventually(PATIENCE, "the kernel has all transfers", || {
+                let metrics = site.metrics();
+                let all = metrics.sum(PATHS, &[("path", "cut_through")]) == TRANSFERS as f64;
+                (all && metrics.sum("sni_router_cut_through_opening", &[]) == 0.0).then_some(())
+            })
+            .unwrap();
+            let killed = site.router.router_pid().unwrap();
+            begin.wait();
+            send_signal(killed, Signal::SIGKILL).unwrap();
+            let next =
+                eventually(PATIENCE, "another router", || site.router.router_pid().ok().filter(|pid| *pid != killed));
+            next.unwrap();
+            site.network.router.run(|| site.router.wait_until_ready()).unwrap();
+            // New connections work beside the old ones.
+            let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 1000 };
+            site::client(site.address_ipv6(), NAME_IPV6, plan).unwrap();
+            for (transfer, plan) in transfers.into_iter().zip(&plans) {
+                transfer.join().unwrap().unwrap_or_else(|error| panic!("{plan:?}: {error}"));
+            }
         });
-        // A gauge and not the counter: it says that the kernel has them now.
-        eventually(PATIENCE, "all transfers run", || {
-            (site.metrics().sum(PATHS, &[("path", "cut_through")]) >= TRANSFERS as f64).then_some(())
-        })
-        .unwrap();
-        let opening = || site.network.router.run(|| site.router.admin_get("/metrics")).unwrap().body;
-        eventually(PATIENCE, "no flow has sockets any more", || {
-            opening().contains("sni_router_cut_through_opening 0\n").then_some(())
-        })
-        .unwrap();
-        let killed = site.router.router_pid().unwrap();
-        assert_eq!(site.served.load(Ordering::Relaxed), 0, "nothing is tested when the transfers are over already");
-        send_signal(killed, Signal::SIGKILL).unwrap();
-        eventually(PATIENCE, "another router", || site.router.router_pid().ok().filter(|pid| *pid != killed)).unwrap();
-        site.network.router.run(|| site.router.wait_until_ready()).unwrap();
-        // New connections work beside the old ones.
-        let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 1000 };
-        site.at_client(|| super::site::client(site.address_ipv6(), NAME_IPV6, plan)).unwrap();
-        transfers.join().unwrap();
     });
+    let done = || (site.served.load(Ordering::Relaxed) == TRANSFERS as u64 + 1).then_some(());
+    eventually(PATIENCE, "the backend has served all", done).unwrap();
+    assert_eq!(*site.failures.lock().unwrap(), [] as [String; 0]);
     let logged = |site: &Site| {
         let lines = site.router.stdout().unwrap();
         lines.lines().filter(|line| line.contains("\"tenant\":\"four\"") && line.contains("cut_through")).count()

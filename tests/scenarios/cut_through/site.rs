@@ -175,11 +175,17 @@ pub(super) fn network() -> Network {
 
 /// The client's end of a plan.
 pub(super) fn client(to: SocketAddr, name: &str, plan: Plan) -> io::Result<()> {
+    client_with_pause(to, name, plan, || ())
+}
+
+/// The same, with something to do between the plan and what it says.
+pub(super) fn client_with_pause(to: SocketAddr, name: &str, plan: Plan, pause: impl FnOnce()) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     limit(&stream)?;
     stream.set_nodelay(true)?;
     stream.write_all(&Hello::named(name).records())?;
     stream.write_all(&plan.encode())?;
+    pause();
     client_after_hello(&stream, plan)
 }
 
