@@ -1,10 +1,10 @@
 //! The kernel carries passthrough connections past the router, in network namespaces of their own.
 
+mod fallbacks;
+mod forgeries;
 mod lifetime;
 mod site;
 mod suite;
-
-use std::net::SocketAddr;
 
 use serde_json::Value;
 use tests::authority::{Authority, KeyKind};
@@ -16,7 +16,7 @@ use tests::router_process::RouterProcess;
 use tests::setup::{Setup, Tenant};
 use tests::tls_client::TlsClient;
 
-use self::site::{FALLBACKS, NAME, PATHS, Plan, Site, Turn, VERDICTS, network};
+use self::site::{NAME, PATHS, Site, VERDICTS, network};
 
 #[test]
 fn mutual_tls_stays_end_to_end_and_the_kernel_counts_its_packets() {
@@ -62,31 +62,6 @@ fn the_router_keeps_cap_net_admin_and_nothing_else() {
         assert_eq!(status.capabilities(set).unwrap(), expected, "{set}");
     }
     assert_eq!(status.field("NoNewPrivs").unwrap(), "1");
-}
-
-#[test]
-fn a_client_that_has_finished_already_is_relayed() {
-    let Some(site) = Site::new("fallbacks", "CutThrough") else { return };
-    // Hello, plan and FIN arrive together.
-    let plan = Plan { number: 1, turn: Turn::ClientFirst, client_to_backend: 0, backend_to_client: 100_000 };
-    site.run(site.address(), NAME, 1, std::iter::repeat_n(plan, 20));
-    let metrics = site.metrics();
-    let carried = metrics.sum(PATHS, &[("path", "cut_through")]);
-    let finished = metrics.sum(FALLBACKS, &[("reason", "finished")]);
-    assert_eq!(carried + finished, 20.0);
-}
-
-#[test]
-fn ends_on_this_host_are_relayed() {
-    let Some(site) = Site::new("fallbacks", "CutThrough") else { return };
-    let local = SocketAddr::from(([127, 0, 0, 1], site.router.address().port()));
-    let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 100_000 };
-    site.network.router.run(|| Ok(site::client(local, NAME, plan)?)).unwrap();
-    assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "local")]), 1.0);
-    // Its own address, which is reached over loopback, too.
-    site.network.router.run(|| Ok(site::client(site.address(), NAME, plan)?)).unwrap();
-    assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "client_not_seen")]), 1.0);
-    assert_eq!(site.metrics().sum(PATHS, &[("path", "cut_through")]), 0.0);
 }
 
 const CAP_NET_ADMIN: u64 = 1 << 12;

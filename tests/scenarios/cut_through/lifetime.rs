@@ -25,7 +25,7 @@ fn transfers_go_on_when_the_router_is_killed_and_the_next_one_logs_them() {
             let transfer = |plan: Plan| {
                 let address = site.address();
                 let begin = &begin;
-                scope.spawn(move || client_with_pause(address, NAME, plan, || drop(begin.wait())))
+                scope.spawn(move || client_with_pause(address, NAME, plan, || _ = begin.wait()))
             };
             let transfers: Vec<_> = plans.iter().copied().map(transfer).collect();
             eventually(PATIENCE, "the kernel has all transfers", || {
