@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod client_rule;
 mod decode;
 mod duration;
 mod error;
@@ -23,6 +24,7 @@ mod text;
 mod uid;
 mod yaml;
 
+pub use client_rule::{Sha256, UriPattern};
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};
 pub use model::*;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::client_rule::{Sha256, UriPattern};
 use crate::hostname::HostnamePattern;
 
 /// A whole configuration file.
@@ -23,6 +24,8 @@ pub struct Config {
     pub uid_range: UidRange,
     /// How passthrough bytes move.
     pub data_path: DataPath,
+    /// For tenants that say nothing else themselves.
+    pub sandbox_policy: SandboxPolicy,
     /// Address of the read-only HTTP endpoint; `None` means off.
     pub admin: Option<SocketAddr>,
     /// One JSON line per connection; `None` means off.
@@ -283,6 +286,8 @@ pub enum ProxyTlv {
     Ssl,
     /// The client's certificate as DER, in a custom type.
     ClientCertificate,
+    /// The client's groups with commas between them, in a custom type. Mode Terminate only.
+    Groups,
     /// The connection's number in the access log (PP2_TYPE_UNIQUE_ID).
     UniqueId,
     /// A checksum of the header (PP2_TYPE_CRC32C).
@@ -309,7 +314,7 @@ pub struct Terminate {
     pub alpn: Vec<String>,
     /// Whether clients show certificates.
     pub client_validation: ClientValidation,
-    /// What the file says about the identity that the terminator runs under.
+    /// What the file says about how the terminator is confined.
     pub sandbox: Sandbox,
     /// The identity that the terminator runs under when it is started as root: from `sandbox`, else from the uid range.
     pub identity: Identity,
@@ -344,15 +349,49 @@ pub enum ClientValidation {
     /// None is asked for.
     None,
     /// One is asked for; one that is shown must be valid.
-    Optional {
-        /// PEM bundles of the CAs; at least one.
-        ca: Vec<PathBuf>,
-    },
+    Optional(ClientTrust),
     /// No connection without a valid one.
-    Required {
-        /// PEM bundles of the CAs; at least one.
-        ca: Vec<PathBuf>,
-    },
+    Required(ClientTrust),
+}
+
+impl ClientValidation {
+    /// What is trusted, where clients are asked for a certificate.
+    pub fn trust(&self) -> Option<&ClientTrust> {
+        match self {
+            Self::None => None,
+            Self::Optional(trust) | Self::Required(trust) => Some(trust),
+        }
+    }
+}
+
+/// Which client certificates are valid.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTrust {
+    /// PEM bundles of the CAs; at least one.
+    pub ca: Vec<PathBuf>,
+    /// PEM files of revocation lists; where there is one, each CA of a chain needs one.
+    pub crl: Vec<PathBuf>,
+    /// How many intermediates may stand between a client's certificate and a CA; `None` means no bound of ours.
+    pub max_intermediates: Option<u8>,
+    /// Which of these CAs' certificates are let in; empty means every one.
+    pub allow: Vec<ClientRule>,
+}
+
+/// Some client certificates: those that have everything that the rule names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientRule {
+    /// One of the subject alternative names is such a URI.
+    pub uri: Option<UriPattern>,
+    /// One of the subject alternative names is this DNS name, or is covered by this wildcard.
+    pub dns: Option<HostnamePattern>,
+    /// The subject's common name.
+    pub common_name: Option<String>,
+    /// One of the subject's organizational units.
+    pub organizational_unit: Option<String>,
+    /// Of the DER certificate.
+    pub sha256: Option<Sha256>,
+    /// The groups of who is let in by this rule.
+    pub groups: Vec<String>,
 }
 
 /// The identity that a terminator runs under; no other tenant has its uid, nor has the router.
@@ -364,11 +403,23 @@ pub struct Identity {
     pub gid: u32,
 }
 
-/// What the file says about the identity that a terminator runs under.
+/// What happens where the kernel lacks a means of confinement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SandboxPolicy {
+    /// Start-up says so and goes on.
+    #[default]
+    BestEffort,
+    /// The terminator does not start.
+    Required,
+}
+
+/// What the file says about how a terminator is confined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
     /// `None` means one from the uid range.
     pub uid: Option<u32>,
     /// `None` means the same number as the uid.
     pub gid: Option<u32>,
+    /// `None` means [`Config::sandbox_policy`].
+    pub policy: Option<SandboxPolicy>,
 }

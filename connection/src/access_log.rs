@@ -4,7 +4,7 @@
 mod line;
 mod writer;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -22,14 +22,7 @@ pub struct AccessLog {
 impl AccessLog {
     /// Opens `path` for appending and creates it where needed; `-` is the standard output.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let writer = if path == Path::new(STDOUT) {
-            Writer::start(io::stdout(), PIPE_BATCH)?
-        } else {
-            // std opens with O_CLOEXEC.
-            let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
-            Writer::start(file, FILE_BATCH)?
-        };
-        Ok(Self { writer: Arc::new(writer) })
+        AccessLogFile::open(path)?.start()
     }
 
     /// Queues one line; when the queue is full the line is dropped and counted.
@@ -40,6 +33,35 @@ impl AccessLog {
     /// Lines that were lost so far, to a full queue or to a failed write.
     pub fn dropped(&self) -> u64 {
         self.writer.dropped()
+    }
+}
+
+/// A log that is open and not written yet. Between the two a process can give up the right to open files and to start
+/// threads with more rights than it keeps.
+#[derive(Debug)]
+pub struct AccessLogFile {
+    /// `None` is the standard output.
+    file: Option<File>,
+}
+
+impl AccessLogFile {
+    /// Opens `path` for appending and creates it where needed; `-` is the standard output.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new(STDOUT) {
+            return Ok(Self { file: None });
+        }
+        // std opens with O_CLOEXEC.
+        let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
+        Ok(Self { file: Some(file) })
+    }
+
+    /// Starts the writer's thread.
+    pub fn start(self) -> io::Result<AccessLog> {
+        let writer = match self.file {
+            None => Writer::start(io::stdout(), PIPE_BATCH)?,
+            Some(file) => Writer::start(file, FILE_BATCH)?,
+        };
+        Ok(AccessLog { writer: Arc::new(writer) })
     }
 }
 

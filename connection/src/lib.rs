@@ -18,7 +18,7 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod reset;
 
-pub use access_log::{AccessLine, AccessLog};
+pub use access_log::{AccessLine, AccessLog, AccessLogFile};
 pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
 pub use dial::{DialError, dial, dial_announced, dial_with};

@@ -34,6 +34,8 @@ pub struct OriginTls<'a> {
     pub cipher: String,
     /// The client's certificate, verified.
     pub certificate: Option<ClientCertificate<'a>>,
+    /// What the tenant's rules make of the client.
+    pub groups: &'a [String],
 }
 
 /// A client's certificate.
@@ -76,6 +78,12 @@ fn with(header: HeaderBuilder, tlv: ProxyTlv, origin: &Origin<'_>) -> HeaderBuil
             }
             _ => header,
         },
+        ProxyTlv::Groups => match origin.tls.map(|tls| tls.groups.join(",")) {
+            Some(groups) if (1..=LONGEST_GROUPS).contains(&groups.len()) => {
+                header.with_raw_tlv(GROUPS, groups.as_bytes())
+            }
+            _ => header,
+        },
         ProxyTlv::Crc32c => header.with_crc32c(),
     }
 }
@@ -106,6 +114,12 @@ fn of_one_family(client: SocketAddr, local: SocketAddr) -> (SocketAddr, SocketAd
 
 /// The DER of the client's certificate, in the range for custom types (PP2_TYPE_MIN_CUSTOM).
 pub const CLIENT_CERTIFICATE: u8 = 0xE0;
+
+/// The client's groups with commas between them, in the range for custom types.
+pub const GROUPS: u8 = 0xE1;
+
+/// Dozens of long names; the rest of the header needs room too.
+const LONGEST_GROUPS: usize = 8 * 1024;
 
 /// The length of a whole header is a 16-bit number; certificates of people and services have one or two KiB.
 const LARGEST_CERTIFICATE: usize = 32 * 1024;
@@ -144,6 +158,7 @@ mod tests {
             version: "TLSv1.3",
             cipher: "TLS_AES_128_GCM_SHA256".to_owned(),
             certificate: Some(ClientCertificate { der: b"der", common_name: Some("somebody".to_owned()) }),
+            groups: &["ops".to_owned(), "prod".to_owned()],
         };
         let all = [
             ProxyTlv::Crc32c,
@@ -152,6 +167,7 @@ mod tests {
             ProxyTlv::UniqueId,
             ProxyTlv::Ssl,
             ProxyTlv::ClientCertificate,
+            ProxyTlv::Groups,
         ];
         let settings = ProxyProtocol { version: ProxyVersion::V2, tlvs: all.to_vec() };
         let bytes = header(&settings, &origin(Some(&tls)));
@@ -168,6 +184,7 @@ mod tests {
         assert!(ssl.verified && ssl.client_flags.contains(SslClientFlags::SSL | SslClientFlags::CERT_CONN));
         assert_eq!((ssl.version.as_deref(), ssl.cn.as_deref()), (Some("TLSv1.3"), Some("somebody")));
         assert!(info.tlvs.crc32c.is_some() && info.tlvs.raw.contains(&(CLIENT_CERTIFICATE, b"der".to_vec())));
+        assert!(info.tlvs.raw.contains(&(GROUPS, b"ops,prod".to_vec())));
     }
 
     #[test]

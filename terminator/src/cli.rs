@@ -38,6 +38,22 @@ enum Command {
         #[arg(long, hide = true)]
         supervised: bool,
     },
+    /// Try from inside the confinement what somebody who has taken a terminator over would try. Only in debug builds.
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    Attempt {
+        /// The configuration file; without it nothing is confined.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The tenant.
+        #[arg(long, default_value = "")]
+        tenant: String,
+        /// Where the hand-off socket would be.
+        #[arg(long)]
+        socket: Option<PathBuf>,
+        /// What to try, such as read=/etc/passwd.
+        attempts: Vec<String>,
+    },
 }
 
 impl Cli {
@@ -53,8 +69,26 @@ impl Cli {
     /// Runs the command and returns the process's exit code.
     pub fn run(self) -> ExitCode {
         log_to_stderr();
-        let Command::Serve { config, tenant, socket, supervised } = self.command;
-        let Err(error) = run(&Request { config, tenant, socket, supervised }) else { return ExitCode::SUCCESS };
+        let request = match self.command {
+            Command::Serve { config, tenant, socket, supervised } => Request {
+                config,
+                tenant,
+                socket,
+                supervised,
+                #[cfg(debug_assertions)]
+                attempts: Vec::new(),
+            },
+            #[cfg(debug_assertions)]
+            Command::Attempt { config: Some(config), tenant, socket, attempts } => {
+                Request { config, tenant, socket: socket.unwrap_or_default(), supervised: false, attempts }
+            }
+            #[cfg(debug_assertions)]
+            Command::Attempt { config: None, attempts, .. } => {
+                crate::confinement::attempts::attempt_all(&attempts);
+                return ExitCode::SUCCESS;
+            }
+        };
+        let Err(error) = run(&request) else { return ExitCode::SUCCESS };
         eprintln!("sni-terminator: {error}");
         match error {
             StartError::Input(_) => ExitCode::from(INPUT_IS_WRONG),

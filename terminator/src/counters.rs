@@ -165,6 +165,7 @@ pub(crate) fn status<'w>(
             .zip(ended)
             .map(|(outcome, count)| ConnectionCount { outcome: outcome.label().into(), count })
             .collect(),
+        sandbox: Vec::new(),
     }
 }
 

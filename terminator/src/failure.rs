@@ -38,6 +38,8 @@ pub(crate) enum Reason {
     ClientCertificateExpired,
     /// The client certificate is revoked: alert 44.
     ClientCertificateRevoked,
+    /// The client certificate is valid, and no rule of the tenant lets it in: alert 49.
+    ClientCertificateNotAllowed,
     /// The client certificate, or the proof of its key, is not valid for another reason.
     ClientCertificateInvalid,
     /// The client broke the protocol in another way.
@@ -50,7 +52,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::MaxConnections,
         Self::HandshakeRate,
         Self::DeadlinePassed,
@@ -66,6 +68,7 @@ impl Reason {
         Self::ClientCertificateUnknownCa,
         Self::ClientCertificateExpired,
         Self::ClientCertificateRevoked,
+        Self::ClientCertificateNotAllowed,
         Self::ClientCertificateInvalid,
         Self::ClientMisbehaved,
         Self::Drained,
@@ -90,6 +93,7 @@ impl Reason {
             Self::ClientCertificateUnknownCa => "client_certificate_unknown_ca",
             Self::ClientCertificateExpired => "client_certificate_expired",
             Self::ClientCertificateRevoked => "client_certificate_revoked",
+            Self::ClientCertificateNotAllowed => "client_certificate_not_allowed",
             Self::ClientCertificateInvalid => "client_certificate_invalid",
             Self::ClientMisbehaved => "client_misbehaved",
             Self::Drained => "drained",
@@ -105,6 +109,7 @@ impl Reason {
                 | Self::ClientCertificateUnknownCa
                 | Self::ClientCertificateExpired
                 | Self::ClientCertificateRevoked
+                | Self::ClientCertificateNotAllowed
                 | Self::ClientCertificateInvalid
         )
     }
@@ -156,6 +161,7 @@ impl Reason {
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. } => Self::ClientCertificateExpired,
             CertificateError::Revoked => Self::ClientCertificateRevoked,
+            CertificateError::ApplicationVerificationFailure => Self::ClientCertificateNotAllowed,
             _ => Self::ClientCertificateInvalid,
         }
     }

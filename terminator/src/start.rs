@@ -1,21 +1,24 @@
 //! From the command line to a serving process, in the order that privileges dictate: what needs root first, then the
 //! drop, and only then keys and clients.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
-use connection::{AccessLog, Backends, Limits};
+use connection::{AccessLogFile, Backends, Limits};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::confinement::{Confinement, confine, forbid_new_privileges};
+use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked_memory_limit};
 use crate::identity::{Identity, Start};
+use crate::live_tls::LiveTls;
+use crate::reload::{self, Keeper, Sources, files_of, folders_with_content};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
-use crate::tls_config::{TenantTls, TlsConfigError};
+use crate::tls_config::TlsConfigError;
 
 /// What `serve` is asked to do.
 #[derive(Clone, Debug)]
@@ -28,6 +31,9 @@ pub(crate) struct Request {
     pub socket: PathBuf,
     /// Whether standard input is the supervisor's lifeline.
     pub supervised: bool,
+    /// What to try from inside the confinement, instead of serving.
+    #[cfg(debug_assertions)]
+    pub attempts: Vec<String>,
 }
 
 /// Why the process ends without having served; decides the exit code.
@@ -54,20 +60,34 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     let router_uid = start.router_uid(config.user.as_ref()).map_err(input)?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     raise_file_limit();
+    raise_locked_memory_limit();
 
-    let confinement = confine(identity(&config, &request.tenant)?).map_err(system)?;
-    report(confinement);
+    // As the tenant, and with its own files and backends alone.
+    let tenant = &config.tenants[index];
+    let policy = terminate.sandbox.policy.unwrap_or(config.sandbox_policy);
+    let mut confinement =
+        Confinement::begin(identity(&config, &request.tenant)?, policy, !request.supervised).map_err(system)?;
+    confinement.restrict_access(&needs(tenant, terminate, &request.socket));
+    let access_log = access_log
+        .map(AccessLogFile::start)
+        .transpose()
+        .map_err(|error| StartError::System(format!("start the access log's thread: {error}")))?;
 
-    // As the tenant. From here on there are keys in memory.
-    let tls = TenantTls::load(terminate).map_err(|error| match error {
+    // From here on there are keys in memory.
+    let unusable = |error| match error {
         TlsConfigError::Certificate(error) => input(error),
         TlsConfigError::Provider(error) => system(error),
-    })?;
-    for served in &tls.certificates {
-        let (serial, names) = (&served.leaf.serial, served.leaf.dns_names.join(" "));
-        info!(certificate = served.name, serial, names, not_after = served.leaf.not_after, "certificate loaded");
+    };
+    let (sources, events) = Sources::load(terminate, &tenant.hostnames).map_err(unusable)?;
+    events.iter().for_each(reload::report);
+    let tls = Arc::new(LiveTls::new(sources.tls().map_err(unusable)?));
+    let keeper = Keeper::new(sources, Arc::clone(&tls));
+    #[cfg(debug_assertions)]
+    if !request.attempts.is_empty() {
+        confinement.seal().map_err(system)?;
+        crate::confinement::attempts::attempt_all(&request.attempts);
+        return Ok(());
     }
-    let tenant = &config.tenants[index];
     let tenant = Tenant {
         name: tenant.name.clone(),
         names: TenantNames::new(&config, index),
@@ -84,7 +104,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     let workers = config.workers.unwrap_or_else(cores);
     // The whole configuration, with all tenants' names, is not needed any more.
     drop(config);
-    serve(tenant, &request.socket, workers, request.supervised).map_err(system)
+    serve(tenant, keeper, confinement, &request.socket, workers, request.supervised).map_err(system)
 }
 
 fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), StartError> {
@@ -114,13 +134,23 @@ fn identity(config: &Config, tenant: &str) -> Result<Identity, StartError> {
 }
 
 /// Before the drop, because log folders seldom belong to a tenant.
-fn open_access_log(path: &AccessLogPath) -> Result<AccessLog, StartError> {
+fn open_access_log(path: &AccessLogPath) -> Result<AccessLogFile, StartError> {
     let path = match path {
         AccessLogPath::Stdout => Path::new("-"),
         AccessLogPath::File(path) => path,
     };
-    AccessLog::open(path)
+    AccessLogFile::open(path)
         .map_err(|error| StartError::System(format!("open the access log {}: {error}", path.display())))
+}
+
+/// What is left to a confined terminator. Folders, not files: a file that is replaced is another one to Landlock.
+fn needs(tenant: &config::Tenant, terminate: &Terminate, socket: &Path) -> Needs {
+    let read: BTreeSet<PathBuf> = files_of(terminate).iter().flat_map(|file| folders_with_content(file)).collect();
+    Needs {
+        read: read.into_iter().collect(),
+        socket_folder: socket.parent().map(Path::to_owned).unwrap_or_default(),
+        connect: tenant.backends.iter().map(|backend| backend.address.port()).collect(),
+    }
 }
 
 /// Each connection takes two descriptors, and the usual soft limit of 1024 dates from select(2).
@@ -130,20 +160,6 @@ fn raise_file_limit() {
     if let Err(error) = raised {
         warn!(%error, "the soft limit of open files stays as it is");
     }
-}
-
-/// One line that says what holds and what does not; nothing is said that was not verified.
-fn report(confinement: Confinement) {
-    let Identity { uid, gid } = confinement.identity;
-    let missing = if confinement.dropped { "landlock, seccomp" } else { "a uid of its own, landlock, seccomp" };
-    info!(
-        uid,
-        gid,
-        holds = "no new privileges, no capabilities, not dumpable, no core dumps",
-        missing,
-        "{}",
-        if confinement.dropped { "privileges dropped" } else { "not started as root: the uid stays" }
-    );
 }
 
 fn input(error: impl std::fmt::Display) -> StartError {

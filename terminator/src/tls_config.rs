@@ -1,16 +1,17 @@
 //! The rustls configuration of the tenant: versions, groups, ALPN, client certificates, resumption.
-//! Built once at start; holds the keys from then on.
+//! Built anew whenever a file has changed; reads none itself.
 
 use std::sync::Arc;
 
-use config::{ClientValidation, Terminate, TlsVersion};
+use config::{ClientRule, ClientValidation, Terminate, TlsVersion};
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
 use thiserror::Error;
 
-use crate::certificates::{CertificateError, CertificateResolver, ServedCertificate, client_certificate_verifier};
+use crate::certificates::{CertificateError, CertificateResolver, ServedCertificate};
 
 /// What the terminator serves: the rustls configuration, and its certificates for the status.
 #[derive(Debug)]
@@ -21,20 +22,35 @@ pub(crate) struct TenantTls {
     pub certificates: Vec<ServedCertificate>,
     /// Whether clients are asked for a certificate.
     pub asks_clients: bool,
+    /// Which clients are let in, for the identity of those that are.
+    pub client_rules: Vec<ClientRule>,
 }
 
 impl TenantTls {
-    /// Reads all files that the tenant's configuration names.
-    pub(crate) fn load(terminate: &Terminate) -> Result<Self, TlsConfigError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let served: Vec<ServedCertificate> = terminate
-            .certificates
-            .iter()
-            .map(|source| ServedCertificate::load(source, &provider))
-            .collect::<Result<_, _>>()?;
-        let server = Arc::new(server_config(terminate, &served, provider)?);
+    /// Puts together what was read from files.
+    pub(crate) fn new(
+        terminate: &Terminate,
+        certificates: Vec<ServedCertificate>,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        provider: Arc<CryptoProvider>,
+        tickets: &Tickets,
+    ) -> Result<Self, TlsConfigError> {
+        let server = server_config(terminate, &certificates, verifier, provider, tickets)?;
         let asks_clients = terminate.client_validation != ClientValidation::None;
-        Ok(Self { server, certificates: served, asks_clients })
+        let client_rules = terminate.client_validation.trust().map(|trust| trust.allow.clone()).unwrap_or_default();
+        Ok(Self { server: Arc::new(server), certificates, asks_clients, client_rules })
+    }
+}
+
+/// The keys of session tickets: of this process alone, rotated every six hours. They outlive a renewed certificate, so
+/// that clients resume as before.
+#[derive(Clone, Debug)]
+pub(crate) struct Tickets(Arc<dyn ProducesTickets>);
+
+impl Tickets {
+    /// With random keys.
+    pub(crate) fn new() -> Result<Self, TlsConfigError> {
+        Ok(Self(aws_lc_rs::Ticketer::new()?))
     }
 }
 
@@ -52,13 +68,14 @@ pub(crate) enum TlsConfigError {
 fn server_config(
     terminate: &Terminate,
     served: &[ServedCertificate],
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     provider: Arc<CryptoProvider>,
+    tickets: &Tickets,
 ) -> Result<ServerConfig, TlsConfigError> {
     let versions = match terminate.min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
         TlsVersion::V1_3 => &[&TLS13][..],
     };
-    let verifier = client_certificate_verifier(&terminate.client_validation, &provider)?;
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
@@ -71,8 +88,7 @@ fn server_config(
     // Tickets are stateless; a session store would only add memory that clients can fill.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     if terminate.client_validation == ClientValidation::None {
-        // Keys of this process alone, rotated every six hours by the ticketer.
-        server.ticketer = aws_lc_rs::Ticketer::new()?;
+        server.ticketer = Arc::clone(&tickets.0);
     } else {
         // A resumed session would not present its certificate again: expiry and changes of the CAs would be missed.
         server.send_tls13_tickets = 0;
@@ -89,6 +105,7 @@ mod tests {
     use rustls::NamedGroup;
 
     use super::*;
+    use crate::reload::Sources;
     use crate::test_pki::{Authority, KeyKind};
 
     fn tenant(client_validation: &str) -> TenantTls {
@@ -110,7 +127,7 @@ mod tests {
         ))
         .unwrap();
         let Mode::Terminate(terminate) = &config.tenants[0].mode else { panic!("mode") };
-        TenantTls::load(terminate).unwrap()
+        Sources::load(terminate, &[]).unwrap().0.tls().unwrap()
     }
 
     #[test]

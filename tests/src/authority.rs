@@ -4,11 +4,13 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_RSA_SHA256, RevokedCertParams, RsaKeySize, SerialNumber,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -47,13 +49,41 @@ impl Authority {
 
     /// A server certificate for these names (wildcards too), with a key of this kind.
     pub fn server(&self, names: &[&str], kind: KeyKind) -> Result<Identity> {
-        let mut params = named(names.first().copied().unwrap_or("server"));
-        params.subject_alt_names = names
-            .iter()
-            .map(|name| Ok(rcgen::SanType::DnsName((*name).try_into().with_context(|| format!("name {name}"))?)))
-            .collect::<Result<_>>()?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let params = server_params(names)?;
         self.issue(params, kind)
+    }
+
+    /// A server certificate that was made half a year ago and ends after this time.
+    pub fn expiring_server(&self, names: &[&str], left: Duration) -> Result<Identity> {
+        let mut params = server_params(names)?;
+        params.not_before = (SystemTime::now() - HALF_A_YEAR).into();
+        params.not_after = (SystemTime::now() + left).into();
+        self.issue(params, KeyKind::Ecdsa)
+    }
+
+    /// A list that revokes these certificates, valid for a day.
+    pub fn crl(&self, revoked: &[&Identity]) -> Result<String> {
+        let now = SystemTime::now();
+        let revoked_certs = revoked
+            .iter()
+            .map(|identity| {
+                Ok(RevokedCertParams {
+                    serial_number: SerialNumber::from_slice(&identity.serial_bytes()?),
+                    revocation_time: now.into(),
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let params = CertificateRevocationListParams {
+            this_update: (now - HALF_A_YEAR).into(),
+            next_update: (now + Duration::from_secs(24 * 60 * 60)).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|crl| crl.pem()).context("sign a revocation list")
     }
 
     /// A client certificate with this common name.
@@ -101,6 +131,26 @@ impl Identity {
     /// The leaf alone.
     pub fn leaf(&self) -> CertificateDer<'static> {
         self.certificate.clone()
+    }
+
+    /// The serial as `openssl x509 -serial` prints it.
+    pub fn serial(&self) -> Result<String> {
+        Ok(self.serial_bytes()?.iter().map(|byte| format!("{byte:02X}")).collect())
+    }
+
+    fn serial_bytes(&self) -> Result<Vec<u8>> {
+        let (_, leaf) = x509_parser::parse_x509_certificate(&self.certificate).context("parse our own certificate")?;
+        Ok(leaf.raw_serial().to_vec())
+    }
+
+    /// The chain, the leaf first.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// PKCS #8.
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
     }
 
     /// SHA-256 of the DER leaf, lower-case hex.
@@ -164,6 +214,16 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn server_params(names: &[&str]) -> Result<CertificateParams> {
+    let mut params = named(names.first().copied().unwrap_or("server"));
+    params.subject_alt_names = names
+        .iter()
+        .map(|name| Ok(rcgen::SanType::DnsName((*name).try_into().with_context(|| format!("name {name}"))?)))
+        .collect::<Result<_>>()?;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
+}
+
 fn named(common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -185,3 +245,5 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     };
     written().with_context(|| format!("write {}", path.display()))
 }
+
+const HALF_A_YEAR: Duration = Duration::from_secs(180 * 24 * 60 * 60);

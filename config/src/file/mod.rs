@@ -91,7 +91,7 @@ pub(crate) struct GlobalSandboxFile {
 pub(crate) enum SandboxPolicyFile {
     /// Start-up says so and goes on.
     BestEffort,
-    /// The terminator does not start. Not available yet.
+    /// The terminator does not start.
     Required,
 }
 

@@ -174,7 +174,7 @@ pub(crate) enum ProxyTlvFile {
     UniqueId,
     /// A checksum of the header (PP2_TYPE_CRC32C).
     Crc32c,
-    /// The client's groups. Not available yet.
+    /// The client's groups.
     Groups,
 }
 

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::client_rule::{Group, Sha256, UriPattern};
 use crate::field::Field;
+use crate::hostname::HostnamePattern;
 use crate::name::FilePath;
 use crate::text::Text;
 
@@ -92,10 +94,14 @@ pub(crate) struct ClientValidationFile {
     /// PEM files of the CAs that client certificates must come from.
     #[serde(default)]
     pub(crate) ca: Field<Vec<Field<Text<FilePath>>>>,
-    /// PEM files of revocation lists. Not available yet.
+    /// PEM files of revocation lists. Where there is one, every CA of a client's chain needs one that is not outdated.
     #[serde(default)]
     pub(crate) crl: Field<Vec<Field<Text<FilePath>>>>,
-    /// Which certificates of these CAs are let in; none listed: every one. Not available yet.
+    /// How many intermediates may stand between a client's certificate and one of these CAs. Default: up to 6.
+    #[serde(default)]
+    #[schemars(range(max = MAX_INTERMEDIATES))]
+    pub(crate) max_intermediates: Field<u32>,
+    /// Which certificates of these CAs are let in; none listed: every one.
     #[serde(default)]
     pub(crate) allow: Field<Vec<Field<AllowFile>>>,
 }
@@ -112,18 +118,17 @@ pub(crate) enum ClientValidationModeFile {
     Required,
 }
 
-/// A kind of certificate that is let in.
+/// Certificates that are let in: those that have everything that is named here.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "AllowedCertificate")]
-#[expect(dead_code, reason = "known to the schema before it is available")]
 pub(crate) struct AllowFile {
-    /// A URI name such as spiffe://acme/prod/*.
+    /// A URI name such as spiffe://acme/prod/*; each * stands for one segment.
     #[serde(default)]
-    pub(crate) uri: Field<String>,
-    /// A DNS name.
+    pub(crate) uri: Field<Text<UriPattern>>,
+    /// A DNS name, or a wildcard for one label of it.
     #[serde(default)]
-    pub(crate) dns: Field<String>,
+    pub(crate) dns: Field<Text<HostnamePattern>>,
     /// The subject's common name.
     #[serde(default)]
     pub(crate) common_name: Field<String>,
@@ -132,10 +137,10 @@ pub(crate) struct AllowFile {
     pub(crate) organizational_unit: Field<String>,
     /// SHA-256 of the DER leaf, in hexadecimal.
     #[serde(default)]
-    pub(crate) sha256: Field<String>,
-    /// The groups that such a client is in.
+    pub(crate) sha256: Field<Text<Sha256>>,
+    /// The groups that such a client is in; it is in those of all rules that let it in.
     #[serde(default)]
-    pub(crate) groups: Field<Vec<Field<String>>>,
+    pub(crate) groups: Field<Vec<Field<Text<Group>>>>,
 }
 
 /// TLS to a tenant's backends.
@@ -157,3 +162,6 @@ pub(crate) struct BackendTlsFile {
     #[serde(default)]
     pub(crate) pins: Field<Vec<Field<String>>>,
 }
+
+/// As many as webpki follows (its MAX_SUB_CA_COUNT).
+pub(crate) const MAX_INTERMEDIATES: u32 = 6;

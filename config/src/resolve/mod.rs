@@ -1,6 +1,7 @@
 //! The file's types to the model: defaults, bounds, and the rules that hold between fields.
 //! Goes on after an error wherever it can, so that one run shows them all.
 
+mod client_validation;
 mod context;
 mod identity;
 mod listener;
@@ -42,13 +43,13 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let listeners = listener::listeners(&context, file, &names);
     let tenants = tenant::tenants(&context, file, &identities);
 
-    sandbox?;
     Some(Config {
         runtime_dir: runtime_dir?,
         workers: workers?,
         user: user?,
         uid_range: uid_range?,
         data_path: data_path?,
+        sandbox_policy: sandbox?,
         admin: admin?,
         access_log: access_log?,
         listeners: listeners?,

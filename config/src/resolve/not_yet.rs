@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use crate::field::Field;
-use crate::file::{CertificateFile, ClientValidationFile, TenantFile, TenantSandboxFile};
+use crate::file::{CertificateFile, TenantFile, TenantSandboxFile};
 
 impl Context<'_> {
     /// Refuses the fields of a tenant that are not available yet.
@@ -20,12 +20,6 @@ impl Context<'_> {
         self.not_yet("generate", &file.generate);
         self.not_yet("acme", &file.acme);
         !(file.generate.is_missing() && file.acme.is_missing())
-    }
-
-    /// Refuses the fields of client validation that are not available yet.
-    pub(super) fn not_yet_in_client_validation(&self, file: &ClientValidationFile) {
-        self.not_yet("crl", &file.crl);
-        self.not_yet("allow", &file.allow);
     }
 
     /// Refuses the fields of a tenant's sandbox that are not available yet.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::context::{Context, or_default};
 use crate::field::Field;
 use crate::file::{ConfigFile, DataPathFile, MAX_WORKERS, ModeFile, RUNTIME_DIR, SandboxPolicyFile, UserFile};
-use crate::model::{AccessLogPath, DataPath, User, handoff_socket};
+use crate::model::{AccessLogPath, DataPath, SandboxPolicy, User, handoff_socket};
 use crate::text::Text;
 
 /// The folder of the sockets; every tenant's socket fits a Unix address.
@@ -63,19 +63,21 @@ pub(super) fn data_path(file: &ConfigFile) -> Option<DataPath> {
     }
 }
 
-pub(super) fn sandbox(context: &Context<'_>, file: &ConfigFile) -> Option<()> {
-    context.group(&file.sandbox, "sandbox", (), |context, sandbox| sandbox_policy(&context, &sandbox.policy))
+/// The policy of the whole file.
+pub(super) fn sandbox(context: &Context<'_>, file: &ConfigFile) -> Option<SandboxPolicy> {
+    let policy = context.group(&file.sandbox, "sandbox", None, |_, sandbox| sandbox_policy(&sandbox.policy));
+    Some(policy?.unwrap_or_default())
 }
 
-/// A policy of the whole file or of one tenant.
-pub(super) fn sandbox_policy(context: &Context<'_>, field: &Field<SandboxPolicyFile>) -> Option<()> {
-    match or_default(field, &SandboxPolicyFile::BestEffort)? {
-        SandboxPolicyFile::BestEffort => Some(()),
-        SandboxPolicyFile::Required => {
-            context.value_not_yet(field, "policy", "Required");
-            None
-        }
+/// A policy of the whole file or of one tenant, where it says one.
+pub(super) fn sandbox_policy(field: &Field<SandboxPolicyFile>) -> Option<Option<SandboxPolicy>> {
+    if field.is_missing() {
+        return Some(None);
     }
+    Some(Some(match field.value()? {
+        SandboxPolicyFile::BestEffort => SandboxPolicy::BestEffort,
+        SandboxPolicyFile::Required => SandboxPolicy::Required,
+    }))
 }
 
 pub(super) fn admin(context: &Context<'_>, file: &ConfigFile) -> Option<Option<SocketAddr>> {

@@ -111,8 +111,8 @@ fn terminate(
     }
     let sandbox = context.group(&file.sandbox, "sandbox", Sandbox::default(), |context, file| {
         context.not_yet_in_sandbox(file);
-        sandbox_policy(&context, &file.policy);
-        Some(Sandbox { uid: file.uid.value().copied(), gid: file.gid.value().copied() })
+        let policy = sandbox_policy(&file.policy);
+        Some(Sandbox { uid: file.uid.value().copied(), gid: file.gid.value().copied(), policy: policy? })
     });
     let tls = tls::tls(context, &file.tls);
     or_default(&file.startup, &StartupFile::Always)?;
@@ -225,9 +225,9 @@ fn proxy_tlv(context: &Context<'_>, file: ProxyTlvFile, is_passthrough: bool) ->
         ProxyTlvFile::ClientCertificate => ProxyTlv::ClientCertificate,
         ProxyTlvFile::UniqueId => ProxyTlv::UniqueId,
         ProxyTlvFile::Crc32c => ProxyTlv::Crc32c,
-        ProxyTlvFile::Groups => return error("groups is not available yet"),
+        ProxyTlvFile::Groups => ProxyTlv::Groups,
     };
-    let needs_tls = matches!(tlv, ProxyTlv::Alpn | ProxyTlv::Ssl | ProxyTlv::ClientCertificate);
+    let needs_tls = matches!(tlv, ProxyTlv::Alpn | ProxyTlv::Ssl | ProxyTlv::ClientCertificate | ProxyTlv::Groups);
     if is_passthrough && needs_tls {
         return error("is only for mode Terminate: what passes through is not known to the router");
     }

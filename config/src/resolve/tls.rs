@@ -1,12 +1,14 @@
 //! TLS towards clients, from the file to the model.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
+use super::client_validation::client_validation;
 use super::context::{Context, or_default};
 use crate::field::Field;
-use crate::file::{CertificateFile, ClientValidationFile, ClientValidationModeFile, TlsFile, TlsVersionFile};
+use crate::file::{CertificateFile, TlsFile, TlsVersionFile};
 use crate::model::{CertificateSource, ClientValidation, TlsVersion};
+use crate::name::FilePath;
+use crate::text::Text;
 use crate::yaml::quoted;
 
 /// The parts of [`Terminate`](crate::model::Terminate) that `tls` gives.
@@ -47,7 +49,7 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
 
 fn certificate(context: &Context<'_>, file: &CertificateFile) -> Option<CertificateSource> {
     let later = context.not_yet_in_certificate(file);
-    let path = |field: &Field<_>| field.value().map(|text: &crate::text::Text<crate::name::FilePath>| text.0.0.clone());
+    let path = |field: &Field<_>| field.value().map(|text: &Text<FilePath>| text.0.0.clone());
     let pair = !(file.certificate.is_missing() && file.key.is_missing());
     match (!file.secret_dir.is_missing(), pair) {
         (true, false) => Some(CertificateSource::SecretDir(path(&file.secret_dir)?)),
@@ -89,33 +91,6 @@ fn alpn(context: &Context<'_>, field: &Field<Vec<Field<String>>>) -> Option<Vec<
             Some(protocol.clone())
         }
     })
-}
-
-fn client_validation(context: &Context<'_>, file: &ClientValidationFile) -> Option<ClientValidation> {
-    context.not_yet_in_client_validation(file);
-    let ca = context.list(&file.ca, "ca", |_, path| Some(path.0.0.clone()));
-    let mode = *context.required(&file.mode, "mode")?;
-    let with_ca = |ca: Vec<PathBuf>| {
-        if ca.is_empty() {
-            let at = if file.ca.is_missing() { context.at } else { file.ca.at() };
-            let message = format!("mode {mode:?} needs at least one CA file that client certificates must come from");
-            context.report.error(at, &context.path.field("ca"), message);
-            return None;
-        }
-        Some(ca)
-    };
-    match mode {
-        ClientValidationModeFile::Optional => Some(ClientValidation::Optional { ca: with_ca(ca?)? }),
-        ClientValidationModeFile::Required => Some(ClientValidation::Required { ca: with_ca(ca?)? }),
-        ClientValidationModeFile::None => {
-            if ca?.is_empty() {
-                return Some(ClientValidation::None);
-            }
-            let message = "is of no use with mode None: remove it, or choose Optional or Required";
-            context.report.error(file.ca.key(), &context.path.field("ca"), message);
-            None
-        }
-    }
 }
 
 /// RFC 7301 section 3.1: a protocol's name has one length byte.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    AccessLogPath, CertificateSource, ClientValidation, Config, DataPath, Fallback, LoadError, Mode, Terminate,
-    TlsVersion, User,
+    AccessLogPath, CertificateSource, ClientTrust, ClientValidation, Config, DataPath, Fallback, LoadError, Mode,
+    SandboxPolicy, Terminate, TlsVersion, User,
 };
 
 use crate::texts::{BASE, changed, spoiled};
@@ -14,9 +14,6 @@ use crate::texts::{BASE, changed, spoiled};
 fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
     let error = Config::load("tests/files/design.yaml").unwrap_err();
     let expected = "\
-tests/files/design.yaml:37:9: tenants[1].tls.clientValidation.crl: not available yet
-tests/files/design.yaml:38:9: tenants[1].tls.clientValidation.allow: not available yet
-tests/files/design.yaml:49:83: tenants[1].proxyProtocol.tlvs[4]: groups is not available yet
 tests/files/design.yaml:50:5: tenants[1].backendTls: not available yet
 tests/files/design.yaml:53:40: tenants[1].sandbox.memoryMax: not available yet
 tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
@@ -25,14 +22,10 @@ tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
 
 #[test]
 fn values_that_come_later_are_refused_where_they_stand() {
-    spoiled("user: 1000", "sandbox: { policy: Required }", &["1:20: sandbox.policy: Required is not available yet"]);
     spoiled(
         "mode: Terminate",
-        "mode: Terminate\n    startup: OnDemand\n    sandbox: { policy: Required }",
-        &[
-            "14:14: tenants[1].startup: OnDemand is not available yet",
-            "15:24: tenants[1].sandbox.policy: Required is not available yet",
-        ],
+        "mode: Terminate\n    startup: OnDemand",
+        &["14:14: tenants[1].startup: OnDemand is not available yet"],
     );
     spoiled(
         "{ secretDir: /etc/tenants/acme }",
@@ -119,16 +112,25 @@ fn what_is_written_wins_over_the_defaults() {
     let config = changed(
         "        - { secretDir: /etc/tenants/acme }",
         "        - { secretDir: /a }\n      minVersion: \"1.3\"\n      alpn: [h2, http/1.1]\n      \
-         clientValidation: { mode: Optional, ca: [/ca.crt] }\n    connectTimeout: 1s\n    idleTimeout: 1h30m\n    \
+         clientValidation: { mode: Optional, ca: [/ca.crt], crl: [/ca.crl] }\n    connectTimeout: 1s\n    idleTimeout: 1h30m\n    \
          drainTimeout: 0s\n    startup: Always",
     );
     let terminate = terminate(&config, "acme");
     assert_eq!((terminate.min_version, terminate.alpn.join(" ")), (TlsVersion::V1_3, "h2 http/1.1".to_owned()));
-    let ca = vec![PathBuf::from("/ca.crt")];
-    assert_eq!(terminate.client_validation, ClientValidation::Optional { ca });
+    let trust = ClientTrust { ca: vec!["/ca.crt".into()], crl: vec!["/ca.crl".into()], ..ClientTrust::default() };
+    assert_eq!(terminate.client_validation, ClientValidation::Optional(trust));
     let tenant = config.tenant("acme").unwrap();
     assert_eq!((tenant.connect_timeout, tenant.idle_timeout), (Duration::from_secs(1), Duration::from_secs(5400)));
     assert_eq!(tenant.drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn a_tenants_sandbox_policy_overrides_that_of_the_file() {
+    let config = changed("user: 1000", "workers: 1");
+    assert_eq!((config.sandbox_policy, terminate(&config, "acme").sandbox.policy), (SandboxPolicy::BestEffort, None));
+    assert_eq!(changed("user: 1000", "sandbox: { policy: Required }").sandbox_policy, SandboxPolicy::Required);
+    let config = changed("mode: Terminate", "mode: Terminate\n    sandbox: { policy: Required }");
+    assert_eq!(terminate(&config, "acme").sandbox.policy, Some(SandboxPolicy::Required));
 }
 
 #[test]

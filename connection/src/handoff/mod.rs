@@ -16,7 +16,7 @@ pub use message::Handoff;
 pub use receiver::{HandoffReceiver, Received};
 pub use sender::HandoffSender;
 pub use status::{
-    BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram,
+    BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, SandboxPart,
     TerminatorStatus,
 };
 

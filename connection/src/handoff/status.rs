@@ -29,6 +29,8 @@ pub struct TerminatorStatus {
     pub certificates: Vec<CertificateStatus>,
     /// Connections that have ended.
     pub connections: Vec<ConnectionCount>,
+    /// How it is confined.
+    pub sandbox: Vec<SandboxPart>,
 }
 
 /// Handshakes that ended in one way.
@@ -97,4 +99,14 @@ pub struct CertificateStatus {
     pub serial: String,
     /// Unix seconds.
     pub not_after: i64,
+}
+
+/// One means of a terminator's confinement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxPart {
+    /// Such as `seccomp`.
+    pub part: String,
+    /// Whether the kernel confirmed it.
+    pub holds: bool,
 }

@@ -250,6 +250,13 @@ fn terminators(page: &mut Exposition, config: &Config, terminators: &[Terminator
             page.sample(name, &[("tenant", tenant), ("outcome", &count.outcome)], count.count);
         }
     }
+    let name = "sni_terminator_sandbox";
+    page.family(name, "gauge", "Whether a means of the terminator's confinement holds.");
+    for (tenant, status) in &answered {
+        for part in &status.sandbox {
+            page.sample(name, &[("tenant", *tenant), ("part", &*part.part)], u8::from(part.holds));
+        }
+    }
     let name = "sni_terminator_certificate_not_after_seconds";
     page.family(name, "gauge", "When the certificate expires, in Unix seconds.");
     for (tenant, status) in &answered {

@@ -1,8 +1,9 @@
-//! What a leaf certificate says about itself: names for choosing it, serial and end of validity for showing it.
+//! What a leaf certificate says about itself: names for choosing it, serial and validity for showing it.
 //! Verifies nothing: that is the client's part.
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
+use x509_parser::public_key::PublicKey;
 
 /// The fields of a leaf that the terminator uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(crate) struct Leaf {
     pub dns_names: Vec<String>,
     /// In hexadecimal digits, as `openssl x509 -serial` prints it.
     pub serial: String,
+    /// The begin of its validity in seconds since 1970.
+    pub not_before: i64,
     /// The end of its validity in seconds since 1970.
     pub not_after: i64,
 }
@@ -29,26 +32,28 @@ impl Leaf {
             })
             .collect();
         let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect();
-        Ok(Self { dns_names, serial, not_after: certificate.validity().not_after.timestamp() })
+        let validity = certificate.validity();
+        Ok(Self {
+            dns_names,
+            serial,
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        })
+    }
+
+    /// Whether it is valid at this moment, in seconds since 1970.
+    pub(crate) fn is_valid_at(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
     }
 }
 
-/// Who a client's certificate says that it is, in one text: its URI (SPIFFE), else its DNS name, else its common name,
-/// else its whole subject. For people and logs; no decision hangs on it.
-pub(crate) fn client_identity(der: &[u8]) -> Option<String> {
+/// The length of an RSA key's modulus; `None` for other keys.
+pub(super) fn rsa_bits(der: &[u8]) -> Option<usize> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.iter().flat_map(|extension| &extension.value.general_names);
-    let (mut uri, mut dns) = (None, None);
-    for name in names {
-        match name {
-            GeneralName::URI(name) => uri = uri.or(Some(*name)),
-            GeneralName::DNSName(name) => dns = dns.or(Some(*name)),
-            _ => {}
-        }
+    match certificate.public_key().parsed().ok()? {
+        PublicKey::RSA(key) => Some(key.key_size()),
+        _ => None,
     }
-    let common_name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
-    Some(uri.or(dns).or(common_name).map_or_else(|| certificate.subject().to_string(), str::to_owned))
 }
 
 /// The subject's common name.
@@ -77,18 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_called_by_its_dns_name_or_its_common_name() {
-        let authority = Authority::new("a");
-        let identity = |chain: &str| client_identity(&CertificateDer::from_pem_slice(chain.as_bytes()).unwrap());
-        let client = authority.client("manager-client").chain_pem;
-        assert_eq!(identity(&client).as_deref(), Some("manager-client"));
-        let server = authority.server(&["a.example"], KeyKind::Ecdsa).chain_pem;
-        assert_eq!(identity(&server).as_deref(), Some("a.example"));
-    }
-
-    #[test]
     fn garbage_is_an_error() {
         assert!(Leaf::parse(b"no certificate").is_err());
-        assert_eq!(client_identity(b"no certificate"), None);
     }
 }

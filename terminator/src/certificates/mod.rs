@@ -2,9 +2,14 @@
 //! Nothing here talks to a network, and no key leaves this folder except inside rustls' signing keys.
 
 mod client_ca;
+mod client_rules;
+mod client_verifier;
+mod expiry;
 mod leaf;
+mod moment;
 mod pem_file;
 mod resolver;
+mod validity;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +22,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
-pub(crate) use client_ca::client_certificate_verifier;
-pub(crate) use leaf::{Leaf, client_identity, common_name};
+pub(crate) use client_ca::ClientAnchors;
+pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
+pub(crate) use client_verifier::with_refused;
+pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
+pub(crate) use leaf::{Leaf, common_name};
+pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use resolver::CertificateResolver;
+pub(crate) use validity::{Finding, findings};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]
@@ -41,6 +51,9 @@ impl ServedCertificate {
         let leaf_der = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: chain_path.clone() })?;
         let leaf =
             Leaf::parse(leaf_der).map_err(|reason| CertificateError::Leaf { path: chain_path.clone(), reason })?;
+        if let Some(bits) = leaf::rsa_bits(leaf_der).filter(|bits| *bits < MIN_RSA_BITS) {
+            return Err(CertificateError::WeakKey { path: chain_path, bits });
+        }
         let key = read_key(&key_path)?;
         let key = provider
             .key_provider
@@ -58,10 +71,20 @@ impl ServedCertificate {
                 return Err(CertificateError::Leaf { path: chain_path, reason: error.to_string() });
             }
         }
-        let name = match source {
+        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: Self::name_of(source) })
+    }
+
+    /// What the operator calls the certificate of this source.
+    pub(crate) fn name_of(source: &CertificateSource) -> String {
+        let path = match source {
             CertificateSource::SecretDir(path) | CertificateSource::Files { certificate: path, .. } => path,
         };
-        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: name.display().to_string() })
+        path.display().to_string()
+    }
+
+    /// Whether another one would serve the same. A chain has one key, so the chains tell.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.certified_key.cert == other.certified_key.cert
     }
 }
 
@@ -135,6 +158,30 @@ pub(crate) enum CertificateError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of revocation lists without one.
+    #[error("{}: no revocation list in it; expected PEM sections X509 CRL", path.display())]
+    NoCrl {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A revocation list that cannot be read.
+    #[error("{}: revocation list {number} cannot be used: {reason}", path.display())]
+    UnusableCrl {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the file, from 1.
+        number: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The key is too short to be trusted by clients.
+    #[error("{}: its RSA key has {bits} bits, and clients want 2048 or more", path.display())]
+    WeakKey {
+        /// The file.
+        path: PathBuf,
+        /// Bits of the modulus.
+        bits: usize,
+    },
     /// A CA certificate that cannot be a trust anchor.
     #[error("{}: CA certificate {number} cannot be used: {reason}", path.display())]
     UnusableCa {
@@ -147,7 +194,8 @@ pub(crate) enum CertificateError {
     },
 }
 
-fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
+/// The files of a source: the chain's and the key's.
+pub(crate) fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
     match source {
         CertificateSource::SecretDir(dir) => (dir.join("tls.crt"), dir.join("tls.key")),
         CertificateSource::Files { certificate, key } => (certificate.clone(), key.clone()),
@@ -184,6 +232,9 @@ fn is_encrypted(pem: &[u8]) -> bool {
             || (line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
     })
 }
+
+/// What browsers and TLS libraries accept at least (CA/Browser Forum Baseline Requirements section 6.1.5).
+const MIN_RSA_BITS: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::certificates::{CertificateLabel, with_refused};
 use crate::failure::Reason;
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TenantTls;
@@ -36,6 +37,8 @@ pub(super) struct Failed {
     pub(super) reason: Reason,
     /// The reason in words, for people.
     pub(super) words: String,
+    /// The client certificate that was refused.
+    pub(super) refused: Option<CertificateLabel>,
     farewell: Farewell,
 }
 
@@ -69,7 +72,7 @@ impl Failed {
     }
 
     fn unanswered(reason: Reason, words: impl Into<String>, alert: Alert) -> Self {
-        Self { reason, words: words.into(), farewell: Farewell::Alert(alert) }
+        Self { reason, words: words.into(), refused: None, farewell: Farewell::Alert(alert) }
     }
 }
 
@@ -77,7 +80,7 @@ impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
         let reason = Reason::of(&error);
         let farewell = if reason == Reason::ClientClosed { Farewell::Nothing } else { Farewell::AlertIsSent };
-        Self { reason, words: error.to_string(), farewell }
+        Self { reason, words: error.to_string(), refused: None, farewell }
     }
 }
 
@@ -112,12 +115,18 @@ pub(super) async fn shake_hands(
         return Err(Failed::unanswered(Reason::UnrecognizedName, words, Alert::UnrecognizedName));
     }
 
-    let handshake = timeout_at(deadline, start.into_stream(Arc::clone(&tls.server))).await;
-    Ok(handshake.map_err(|_elapsed| Failed {
-        reason: Reason::Timeout,
-        words: format!("not complete within {} s", HANDSHAKE_LIMIT.as_secs()),
-        farewell: Farewell::Nothing,
-    })??)
+    let (handshake, refused) = with_refused(timeout_at(deadline, start.into_stream(Arc::clone(&tls.server)))).await;
+    let failed = match handshake {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => Failed::from(error),
+        Err(_elapsed) => Failed {
+            reason: Reason::Timeout,
+            words: format!("not complete within {} s", HANDSHAKE_LIMIT.as_secs()),
+            refused: None,
+            farewell: Farewell::Nothing,
+        },
+    };
+    Err(Failed { refused, ..failed })
 }
 
 /// One deadline for the whole handshake, over all its round trips: nginx allows 60 s, Envoy 15 s; two round trips over

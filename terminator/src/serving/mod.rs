@@ -12,20 +12,22 @@ mod worker;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use config::ProxyProtocol;
 use connection::backends::probe;
-use connection::handoff::{HandoffListener, TerminatorStatus};
+use connection::handoff::{HandoffListener, SandboxPart, TerminatorStatus};
 use connection::{AccessLog, Backends, Drain, Limits};
 use thiserror::Error;
 use tracing::{error, info};
 
+use crate::confinement::{Confinement, NotConfined};
 use crate::counters::{WorkerCounters, status};
+use crate::live_tls::LiveTls;
+use crate::reload::Keeper;
 use crate::tenant_names::TenantNames;
-use crate::tls_config::TenantTls;
 use worker::{Door, spawn};
 
 /// All that serving needs to know.
@@ -36,7 +38,7 @@ pub(crate) struct Tenant {
     /// What it answers to.
     pub names: TenantNames,
     /// What it answers with.
-    pub tls: TenantTls,
+    pub tls: Arc<LiveTls>,
     /// Where its connections go.
     pub backends: Arc<Backends>,
     /// What it may use.
@@ -74,36 +76,62 @@ pub(crate) enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The confinement is not what it must be.
+    #[error(transparent)]
+    NotConfined(#[from] NotConfined),
 }
 
 /// Serves until the drain is over.
-pub(crate) fn serve(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: bool) -> Result<(), ServeError> {
+pub(crate) fn serve(
+    tenant: Tenant,
+    keeper: Keeper,
+    confinement: Confinement,
+    socket: &Path,
+    workers: NonZeroUsize,
+    supervised: bool,
+) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| ServeError::Start { operation: "start a runtime", source })?;
-    runtime.block_on(run(tenant, socket, workers, supervised))
+    runtime.block_on(run(tenant, keeper, confinement, socket, workers, supervised))
 }
 
-async fn run(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: bool) -> Result<(), ServeError> {
+async fn run(
+    tenant: Tenant,
+    keeper: Keeper,
+    confinement: Confinement,
+    socket: &Path,
+    workers: NonZeroUsize,
+    supervised: bool,
+) -> Result<(), ServeError> {
     let signals = shutdown::Signals::new(supervised)
         .map_err(|source| ServeError::Start { operation: "handle signals", source })?;
     let listener = HandoffListener::bind(socket, SOCKET_MODE)
         .map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
     let drain_timeout = tenant.drain_timeout;
     let counters = (0..workers.get()).map(|_| WorkerCounters::new()).collect();
-    let shared = Arc::new(Shared { tenant, counters });
+    let shared = Arc::new(Shared { tenant, counters, sandbox: OnceLock::new() });
     let door = Door::new(listener);
     let drain = Drain::new();
     let threads = (0..workers.get())
         .map(|index| spawn(index, Arc::clone(&shared), drain.signal(), door.clone()))
         .collect::<io::Result<Vec<_>>>()
         .map_err(|source| ServeError::Start { operation: "start a worker", source })?;
+    // All threads run, and none has seen a byte of a client: nobody needs a new thread or socket from here on.
+    let sandbox = confinement.seal()?;
+    shared.sandbox.get_or_init(|| sandbox);
+    door.open();
     // The workers hold the listener from here on, and it closes with the last of them.
     drop(door);
     info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
     let probes = tokio::spawn(probe(Arc::clone(&shared.tenant.backends)));
-    signals.until_drained(&drain, drain_timeout, &shared).await;
+    let reload = signals.reload_wanted();
+    // Dropped at the end of the drain, the keeper leaves nothing half done: it replaces what is served in one step.
+    tokio::select! {
+        () = signals.until_drained(&drain, drain_timeout, &shared) => {}
+        never = keeper.run(reload) => match never {},
+    }
     probes.abort();
     for thread in threads {
         if thread.join().is_err() {
@@ -119,12 +147,17 @@ async fn run(tenant: Tenant, socket: &Path, workers: NonZeroUsize, supervised: b
 struct Shared {
     tenant: Tenant,
     counters: Vec<WorkerCounters>,
+    sandbox: OnceLock<Vec<SandboxPart>>,
 }
 
 impl Shared {
     fn status(&self) -> TerminatorStatus {
         let backends = self.tenant.backends.states();
-        status(&self.tenant.name, &self.tenant.tls.certificates, &backends, self.counters.iter())
+        let certificates = &self.tenant.tls.current().certificates;
+        TerminatorStatus {
+            sandbox: self.sandbox.get().cloned().unwrap_or_default(),
+            ..status(&self.tenant.name, certificates, &backends, self.counters.iter())
+        }
     }
 
     fn active(&self) -> u64 {

@@ -14,6 +14,7 @@ use super::handshake::{Failed, Routed, shake_hands};
 use super::proxy_header::proxy_header;
 use super::record::Record;
 use super::worker::Worker;
+use crate::certificates::admit;
 use crate::failure::Reason;
 use crate::outcome::Outcome;
 
@@ -26,7 +27,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         Ok(client) => ClientSocket::new(client),
         Err(error) => {
             // setsockopt(2) fails on a connection that the client has reset already.
-            record.handshake_failed(Reason::ClientClosed, &error.to_string());
+            record.handshake_failed(Reason::ClientClosed, &error.to_string(), None);
             return record.end(Outcome::HandshakeFailed);
         }
     };
@@ -35,7 +36,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         Ok(admission) => admission,
         Err(exceeded) => {
             let failed = Failed::over_limit(exceeded);
-            record.handshake_failed(failed.reason, &failed.words);
+            record.handshake_failed(failed.reason, &failed.words, None);
             record.end(Outcome::HandshakeFailed);
             unless_forced(&worker, failed.close(client)).await;
             return;
@@ -48,27 +49,32 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         hello_deadline: instant_of(handoff.deadline_monotonic_ns).into(),
     };
     let began = Instant::now();
-    let shaken = unless_forced(&worker, shake_hands(client.clone(), routed, &tenant.names, &tenant.tls)).await;
+    let tls = tenant.tls.current();
+    let shaken = unless_forced(&worker, shake_hands(client.clone(), routed, &tenant.names, &tls)).await;
     let stream = match shaken {
         Some(Ok(stream)) => stream,
         Some(Err(failed)) => {
-            record.handshake_failed(failed.reason, &failed.words);
+            record.handshake_failed(failed.reason, &failed.words, failed.refused.as_ref());
             record.end(Outcome::HandshakeFailed);
             unless_forced(&worker, failed.close(client)).await;
             return;
         }
         None => {
-            record.handshake_failed(Reason::Drained, "the terminator stopped");
+            record.handshake_failed(Reason::Drained, "the terminator stopped", None);
             return record.end(Outcome::Drained);
         }
     };
-    record.handshake_ok(stream.get_ref().1, began.elapsed());
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    // The handshake has asked the same rules, so whoever is here is let in.
+    let identity = certificate.and_then(|certificate| admit(&tls.client_rules, certificate).ok());
+    record.handshake_ok(stream.get_ref().1, tls.asks_clients, identity.as_ref(), began.elapsed());
+    drop(tls);
 
     let began = Instant::now();
     let header = tenant
         .proxy_protocol
         .as_ref()
-        .map_or_else(Vec::new, |settings| proxy_header(settings, &handoff, stream.get_ref().1));
+        .map_or_else(Vec::new, |settings| proxy_header(settings, &handoff, stream.get_ref().1, identity.as_ref()));
     let dial = async |address, time_limit| dial_announced(address, time_limit, &header).await;
     let connect = tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial);
     let (backend, lease) = match unless_forced(&worker, connect).await {

@@ -5,10 +5,15 @@ use connection::handoff::Handoff;
 use connection::proxy_protocol::{ClientCertificate, Origin, OriginTls, header};
 use rustls::{ProtocolVersion, ServerConnection};
 
-use crate::certificates::common_name;
+use crate::certificates::{ClientIdentity, common_name};
 
 /// The header for a connection whose handshake is complete.
-pub(super) fn proxy_header(settings: &ProxyProtocol, handoff: &Handoff, tls: &ServerConnection) -> Vec<u8> {
+pub(super) fn proxy_header(
+    settings: &ProxyProtocol,
+    handoff: &Handoff,
+    tls: &ServerConnection,
+    identity: Option<&ClientIdentity>,
+) -> Vec<u8> {
     let certificate = tls.peer_certificates().and_then(|chain| chain.first());
     let tls = OriginTls {
         alpn: tls.alpn_protocol(),
@@ -18,6 +23,7 @@ pub(super) fn proxy_header(settings: &ProxyProtocol, handoff: &Handoff, tls: &Se
         },
         cipher: cipher_name(tls).unwrap_or_default(),
         certificate: certificate.map(|der| ClientCertificate { der, common_name: common_name(der) }),
+        groups: identity.map(|identity| identity.groups.as_slice()).unwrap_or_default(),
     };
     let server_name = handoff.server_name.as_deref();
     let origin = Origin { client: handoff.client, local: handoff.local, id: handoff.id, server_name, tls: Some(&tls) };

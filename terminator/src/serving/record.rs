@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::proxy_header::cipher_name;
 use super::worker::Worker;
-use crate::certificates::client_identity;
+use crate::certificates::{CertificateLabel, ClientIdentity};
 use crate::failure::Reason;
 use crate::outcome::Outcome;
 
@@ -49,12 +49,17 @@ impl<'a> Record<'a> {
     }
 
     /// The handshake is complete: what was agreed upon, and who the client is.
-    pub(super) fn handshake_ok(&mut self, tls: &ServerConnection, took: Duration) {
+    pub(super) fn handshake_ok(
+        &mut self,
+        tls: &ServerConnection,
+        asked: bool,
+        identity: Option<&ClientIdentity>,
+        took: Duration,
+    ) {
         let counters = self.worker.counters();
         counters.handshake_ok(took);
-        let certificate = tls.peer_certificates().and_then(|chain| chain.first());
-        if self.worker.shared.tenant.tls.asks_clients {
-            counters.client_certificate(certificate.is_some());
+        if asked {
+            counters.client_certificate(identity.is_some());
         }
         let Some(line) = &mut self.line else { return };
         line.handshake_ms = Some(took);
@@ -66,12 +71,15 @@ impl<'a> Record<'a> {
             other => Cow::Owned(format!("{other:?}")),
         });
         line.tls_cipher = cipher_name(tls).map(Cow::Owned);
-        line.client_identity = certificate.and_then(|certificate| client_identity(certificate));
+        if let Some(identity) = identity {
+            line.client_identity = Some(identity.name.clone());
+            line.groups.clone_from(&identity.groups);
+        }
     }
 
     /// Counts the failure and writes its audit line. What a client does wrong is no error of ours; a client that just
     /// leaves is not even worth a line.
-    pub(super) fn handshake_failed(&mut self, reason: Reason, words: &str) {
+    pub(super) fn handshake_failed(&mut self, reason: Reason, words: &str, refused: Option<&CertificateLabel>) {
         self.worker.counters().handshake_failed(reason);
         let Handoff { id, client, server_name, .. } = self.handoff;
         let (server_name, reason_label) = (server_name.as_deref().unwrap_or_default(), reason.label());
@@ -83,7 +91,8 @@ impl<'a> Record<'a> {
                 warn!(target: "audit", %id, %client, server_name, reason = reason_label, words, "handshake failed");
             }
             _ if reason.is_client_certificate() => {
-                info!(target: "audit", %id, %client, server_name, reason = reason_label, words, "client certificate refused");
+                let CertificateLabel { subject, serial, sha256 } = refused.cloned().unwrap_or_default();
+                info!(target: "audit", %id, %client, server_name, reason = reason_label, words, subject, serial, sha256, "client certificate refused");
             }
             _ => info!(target: "audit", %id, %client, server_name, reason = reason_label, words, "handshake failed"),
         }

@@ -1,11 +1,13 @@
-//! When and how the process ends: signals, the supervisor's end, and the three steps of the drain.
+//! Signals, and when and how the process ends: the supervisor's end, and the three steps of the drain.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use connection::Drain;
 use connection::lifeline::supervisor_gone;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -18,6 +20,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     supervised: bool,
+    reload: Arc<Notify>,
 }
 
 impl Signals {
@@ -27,7 +30,13 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             supervised,
+            reload: Arc::default(),
         })
+    }
+
+    /// Tells of each SIGHUP.
+    pub(super) fn reload_wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     /// Waits for the reason to stop, then drains: no new connections, `timeout` for established ones, then by force.
@@ -57,7 +66,7 @@ impl Signals {
             tokio::select! {
                 Some(()) = self.terminate.recv() => return "SIGTERM",
                 Some(()) = self.interrupt.recv(), if !self.supervised => return "SIGINT",
-                Some(()) = self.hang_up.recv() => info!("SIGHUP: reload is not available yet; restart to load new files"),
+                Some(()) = self.hang_up.recv() => self.reload.notify_one(),
             }
         }
     }

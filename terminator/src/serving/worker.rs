@@ -39,7 +39,7 @@ impl Worker {
 }
 
 /// Routers in the order of their arrival: the worker whose turn it is accepts the next one. Turns are taken in the order
-/// of asking (tokio's semaphore is fair), so routers are spread evenly.
+/// of asking (tokio's semaphore is fair), so routers are spread evenly. Closed until it is opened.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
     listener: Arc<HandoffListener>,
@@ -48,7 +48,12 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(listener: HandoffListener) -> Self {
-        Self { listener: Arc::new(listener), turn: Arc::new(Semaphore::new(1)) }
+        Self { listener: Arc::new(listener), turn: Arc::new(Semaphore::new(0)) }
+    }
+
+    /// Lets routers in.
+    pub(super) fn open(&self) {
+        self.turn.add_permits(1);
     }
 
     /// The accepted channel belongs to the runtime of the caller. Cancel-safe: a turn that is not used goes back.

@@ -30,6 +30,7 @@ async fn no_thread_holds_a_privilege_when_clients_are_served() {
             assert_eq!(field(set), "0000000000000000", "{set}");
         }
         assert_eq!(field("NoNewPrivs"), "1");
+        assert_eq!((field("Seccomp"), field("Seccomp_filters")), ("2".into(), "1".into()));
         if geteuid().is_root() {
             assert_eq!(field("Groups"), "");
             for ids in [field("Uid"), field("Gid")] {
@@ -47,7 +48,38 @@ async fn no_thread_holds_a_privilege_when_clients_are_served() {
         // The files of a process that is not dumpable belong to root (proc(5)).
         assert_eq!(fs::metadata(terminator.proc("mem")).unwrap().uid(), 0);
     }
-    terminator.log.line_with(&["uid=", "missing=", "landlock, seccomp"]).await;
+    terminator.log.line_with(&["confined", "uid=", "landlock_files", "seccomp"]).await;
+}
+
+#[tokio::test]
+async fn every_part_of_the_confinement_is_in_the_status_and_required_is_content_with_it() {
+    let mut setup = setup().await;
+    setup.tenant = "sandbox: {policy: Required}".into();
+    if !geteuid().is_root() {
+        println!("skipped: only root can give the terminator a uid of its own");
+        return;
+    }
+    let (_terminator, router) = setup.start().await;
+    let status = soon("the status comes", router.status()).await.unwrap();
+    let parts: Vec<_> = status.sandbox.iter().map(|part| part.part.as_str()).collect();
+    assert_eq!(
+        parts,
+        [
+            "no_new_privileges",
+            "own_uid",
+            "no_capabilities",
+            "not_dumpable",
+            "no_core_dumps",
+            "locked_memory",
+            "landlock_files",
+            "landlock_network",
+            "landlock_scopes",
+            "seccomp"
+        ]
+    );
+    for part in status.sandbox.iter().filter(|part| part.part != "locked_memory") {
+        assert!(part.holds, "{}", part.part);
+    }
 }
 
 #[tokio::test]

@@ -93,9 +93,9 @@ async fn the_end_of_the_router_ends_no_connection() {
 }
 
 #[tokio::test]
-async fn sighup_changes_nothing_and_says_so() {
+async fn sighup_reads_the_files_again_and_ends_nothing() {
     let (terminator, router) = setup("1m").await.start().await;
     terminator.signal(Signal::SIGHUP);
-    terminator.log.line_with(&["SIGHUP", "not available yet"]).await;
+    terminator.log.line_with(&["SIGHUP", "reading the certificate files again"]).await;
     echo(&mut Client::default().connect(hand_over(&router, NAME).await, NAME).await.unwrap()).await.unwrap();
 }

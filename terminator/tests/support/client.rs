@@ -58,6 +58,11 @@ impl Client {
         config
     }
 
+    /// A connector that keeps sessions and tickets from one connection to the next.
+    pub(crate) fn connector(&self) -> TlsConnector {
+        TlsConnector::from(Arc::new(self.config()))
+    }
+
     pub(crate) async fn connect(&self, tcp: TcpStream, server_name: &str) -> io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::new(self.config()));
         let server_name = ServerName::try_from(server_name.to_owned()).unwrap();

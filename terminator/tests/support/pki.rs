@@ -3,9 +3,12 @@
 
 #![allow(dead_code, reason = "each of the test binaries that include this file uses a part of it")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevocationReason,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// The algorithm of a leaf's key.
@@ -22,6 +25,7 @@ pub(crate) enum KeyKind {
 pub(crate) struct Pair {
     pub(crate) chain_pem: String,
     pub(crate) key_pem: String,
+    pub(crate) serial: SerialNumber,
 }
 
 /// A certificate authority with a P-256 key.
@@ -32,10 +36,7 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(common_name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = ca_params(common_name);
         let key = KeyPair::generate().unwrap();
         let ca_pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), ca_pem }
@@ -52,8 +53,54 @@ impl Authority {
         self.sign(params, kind)
     }
 
+    /// A certificate that is valid from the first day of one year to the first of another.
+    pub(crate) fn dated_server(&self, names: &[&str], (from, until): (i32, i32)) -> Pair {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        self.sign(params, KeyKind::Ecdsa)
+    }
+
+    /// An authority whose certificate this one signed.
+    pub(crate) fn intermediate(&self, common_name: &str) -> Self {
+        let params = ca_params(common_name);
+        let key = KeyPair::generate().unwrap();
+        let ca_pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), ca_pem }
+    }
+
+    /// A revocation list of these serials, valid until the first day of the year after `until`.
+    pub(crate) fn crl(&self, revoked: &[&Pair], until: i32) -> String {
+        let revoked_certs = revoked
+            .iter()
+            .map(|pair| RevokedCertParams {
+                serial_number: pair.serial.clone(),
+                revocation_time: date_time_ymd(2024, 1, 1),
+                reason_code: Some(RevocationReason::KeyCompromise),
+                invalidity_date: None,
+            })
+            .collect();
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(until + 1, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     pub(crate) fn client(&self, common_name: &str) -> Pair {
         self.sign(client_params(common_name), KeyKind::Ecdsa)
+    }
+
+    /// A client certificate with everything else as it is here.
+    pub(crate) fn client_with(&self, mut params: CertificateParams) -> Pair {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, KeyKind::Ecdsa)
     }
 
     pub(crate) fn expired_client(&self, common_name: &str) -> Pair {
@@ -63,15 +110,26 @@ impl Authority {
         self.sign(params, KeyKind::Ecdsa)
     }
 
-    fn sign(&self, params: CertificateParams, kind: KeyKind) -> Pair {
+    fn sign(&self, mut params: CertificateParams, kind: KeyKind) -> Pair {
         let key = match kind {
             KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
             KeyKind::Rsa => KeyPair::generate_for(&PKCS_RSA_SHA256),
         }
         .unwrap();
+        // rcgen takes the serial from the key unless it is given.
+        let serial = SerialNumber::from(NEXT_SERIAL.fetch_add(1, Ordering::Relaxed));
+        params.serial_number = Some(serial.clone());
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Pair { chain_pem: certificate.pem(), key_pem: key.serialize_pem() }
+        Pair { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), serial }
     }
+}
+
+fn ca_params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn client_params(common_name: &str) -> CertificateParams {
@@ -80,3 +138,5 @@ fn client_params(common_name: &str) -> CertificateParams {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params
 }
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0x1000);

@@ -14,11 +14,11 @@ use crate::identity::Identity;
 
 /// What holds after [`confine`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Confinement {
+pub(super) struct Dropped {
     /// The uid and gid that the process runs under from here on.
-    pub identity: Identity,
+    pub(super) identity: Identity,
     /// Whether they were changed; otherwise the process runs as whoever started it.
-    pub dropped: bool,
+    pub(super) dropped: bool,
 }
 
 /// Forbids new privileges and, where the process is no root that still needs them, gives up all capabilities. Both
@@ -32,7 +32,7 @@ pub(crate) fn forbid_new_privileges() -> Result<(), ConfineError> {
 }
 
 /// Becomes `target` when started as root, for good; forbids core dumps and inspection by other processes of the uid.
-pub(crate) fn confine(target: Identity) -> Result<Confinement, ConfineError> {
+pub(super) fn confine(target: Identity) -> Result<Dropped, ConfineError> {
     let dropped = geteuid().is_root();
     if dropped {
         become_user(target)?;
@@ -42,7 +42,7 @@ pub(crate) fn confine(target: Identity) -> Result<Confinement, ConfineError> {
     // After the change of uid, which sets it back (prctl(2), PR_SET_DUMPABLE).
     prctl::set_dumpable(false).map_err(|error| ConfineError::step("prctl(PR_SET_DUMPABLE)", error))?;
     let identity = Identity { uid: geteuid().as_raw(), gid: getegid().as_raw() };
-    Ok(Confinement { identity, dropped })
+    Ok(Dropped { identity, dropped })
 }
 
 /// The kernel refused a step, or granted what it must not.

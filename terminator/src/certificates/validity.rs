@@ -1,0 +1,207 @@
+//! What an operator should know about a chain that can be served: dates, names, order, signatures.
+//! Pure: the moment is an argument, and nothing here decides what is served.
+
+use std::fmt;
+use std::time::Duration;
+
+use config::HostnamePattern;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, Error as TlsError, RootCertStore};
+use x509_parser::parse_x509_certificate;
+
+use super::{Leaf, Moment};
+use crate::tenant_names::parent;
+
+/// Something about a chain that clients will, or may, refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The leaf's end has passed.
+    Expired(Moment),
+    /// The leaf's begin has not come, or this host's clock is wrong.
+    NotYetValid(Moment),
+    /// None of the tenant's hostnames is in the certificate, or some are not.
+    NamesNotCovered(Vec<String>),
+    /// The certificate at this place, from 1, did not issue the one before it.
+    WrongOrder { place: usize },
+    /// The signatures do not lead from the leaf to the last certificate of the file.
+    BrokenChain(String),
+    /// An issuer in the file is outside its validity.
+    IssuerOutOfDate,
+    /// The certificate says that it is not for TLS servers.
+    NotForServers,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(end) => write!(f, "expired at {end}: clients refuse it"),
+            Self::NotYetValid(begin) => {
+                write!(f, "not valid before {begin}: clients refuse it until then, unless this host's clock is wrong")
+            }
+            Self::NamesNotCovered(names) => {
+                write!(f, "does not cover {}: clients that ask for it refuse the certificate", names.join(", "))
+            }
+            Self::WrongOrder { place } => {
+                let before = place - 1;
+                write!(
+                    f,
+                    "certificate {place} of the file did not issue certificate {before}: put each issuer after what it issued"
+                )
+            }
+            Self::BrokenChain(reason) => {
+                write!(f, "the chain of the file is broken ({reason}): clients cannot verify it with these issuers")
+            }
+            Self::IssuerOutOfDate => f.write_str("an issuer in the file is expired or not yet valid"),
+            Self::NotForServers => f.write_str("its extended key usage does not allow TLS servers"),
+        }
+    }
+}
+
+/// All that is wrong with a chain at this moment. The key is not looked at.
+pub(crate) fn findings(
+    chain: &[CertificateDer<'_>],
+    leaf: &Leaf,
+    hostnames: &[HostnamePattern],
+    now: Moment,
+    provider: &CryptoProvider,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if now.0 > leaf.not_after {
+        findings.push(Finding::Expired(Moment(leaf.not_after)));
+    } else if now.0 < leaf.not_before {
+        findings.push(Finding::NotYetValid(Moment(leaf.not_before)));
+    }
+    let missing: Vec<String> =
+        hostnames.iter().filter(|hostname| !covers(&leaf.dns_names, hostname)).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        findings.push(Finding::NamesNotCovered(missing));
+    }
+    match first_out_of_order(chain) {
+        Some(place) => findings.push(Finding::WrongOrder { place }),
+        // The leaf's own dates are told already, and would hide what else is wrong.
+        None => findings.extend(broken(chain, now.0.clamp(leaf.not_before, leaf.not_after), provider)),
+    }
+    findings
+}
+
+/// A name or a wildcard of the certificate stands for a hostname of the configuration (RFC 9525 section 6.3).
+pub(crate) fn covers(dns_names: &[String], hostname: &HostnamePattern) -> bool {
+    dns_names.iter().any(|name| match (name.strip_prefix("*."), hostname) {
+        (None, HostnamePattern::Exact(exact)) => exact.as_str() == name,
+        (Some(suffix), HostnamePattern::Exact(exact)) => parent(exact.as_str()) == Some(suffix),
+        (Some(suffix), HostnamePattern::Wildcard(wildcard)) => wildcard.as_str() == suffix,
+        (None, HostnamePattern::Wildcard(_)) => false,
+    })
+}
+
+/// The place, from 1, of the first certificate whose subject is not the issuer of the one before it.
+fn first_out_of_order(chain: &[CertificateDer<'_>]) -> Option<usize> {
+    let place = chain.windows(2).position(|pair| {
+        match (parse_x509_certificate(&pair[0]), parse_x509_certificate(&pair[1])) {
+            (Ok((_, issued)), Ok((_, issuer))) => issued.issuer().as_raw() != issuer.subject().as_raw(),
+            _ => true,
+        }
+    })?;
+    Some(place + 2)
+}
+
+/// Verifies the chain with its last certificate as the anchor; a leaf alone has nothing to be verified with.
+fn broken(chain: &[CertificateDer<'_>], at: i64, provider: &CryptoProvider) -> Option<Finding> {
+    let [leaf, issuers @ .., last] = chain else { return None };
+    let mut roots = RootCertStore::empty();
+    if let Err(error) = roots.add(last.clone().into_owned()) {
+        return Some(Finding::BrokenChain(error.to_string()));
+    }
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or(0)));
+    let algorithms = provider.signature_verification_algorithms.all;
+    let verified = ParsedCertificate::try_from(leaf)
+        .and_then(|leaf| verify_server_cert_signed_by_trust_anchor(&leaf, &roots, issuers, at, algorithms));
+    match verified {
+        Ok(()) => None,
+        Err(TlsError::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => Some(Finding::IssuerOutOfDate),
+        Err(TlsError::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        )) => Some(Finding::NotForServers),
+        Err(error) => Some(Finding::BrokenChain(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::test_pki::{Authority, KeyKind};
+
+    fn examine(pem: &str, hostnames: &[&str], now: i64) -> Vec<Finding> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect();
+        let leaf = Leaf::parse(&chain[0]).unwrap();
+        let hostnames: Vec<_> = hostnames.iter().map(|name| HostnamePattern::parse(name).unwrap()).collect();
+        findings(&chain, &leaf, &hostnames, Moment(now), &default_provider())
+    }
+
+    const NOW: i64 = 1_800_000_000;
+
+    #[test]
+    fn a_good_chain_has_no_findings() {
+        let root = Authority::new("root");
+        let middle = root.intermediate("middle");
+        let leaf = middle.server(&["a.example", "*.b.example"], KeyKind::Ecdsa).chain_pem;
+        let names = ["a.example", "x.b.example", "*.b.example"];
+        assert_eq!(examine(&leaf, &names, NOW), []);
+        assert_eq!(examine(&format!("{leaf}{}", middle.ca_pem()), &names, NOW), []);
+        assert_eq!(examine(&format!("{leaf}{}{}", middle.ca_pem(), root.ca_pem()), &names, NOW), []);
+    }
+
+    #[test]
+    fn dates_and_names_are_told_together() {
+        let leaf = Authority::new("root").dated_server(&["a.example"], (2020, 2021)).chain_pem;
+        let expired = examine(&leaf, &["a.example", "b.example", "*.a.example"], NOW);
+        assert_eq!(
+            expired,
+            [
+                Finding::Expired(Moment(1_609_459_200)),
+                Finding::NamesNotCovered(vec!["b.example".into(), "*.a.example".into()])
+            ]
+        );
+        assert_eq!(expired[0].to_string(), "expired at 2021-01-01 00:00 UTC: clients refuse it");
+        assert_eq!(examine(&leaf, &[], 1_500_000_000), [Finding::NotYetValid(Moment(1_577_836_800))]);
+    }
+
+    #[test]
+    fn issuers_in_the_wrong_order_and_strangers_are_told_by_their_place() {
+        let root = Authority::new("root");
+        let middle = root.intermediate("middle");
+        let leaf = middle.server(&["a.example"], KeyKind::Ecdsa).chain_pem;
+        let swapped = format!("{leaf}{}{}", root.ca_pem(), middle.ca_pem());
+        assert_eq!(examine(&swapped, &[], NOW), [Finding::WrongOrder { place: 2 }]);
+        let stranger = Authority::new("stranger");
+        assert_eq!(
+            examine(&format!("{leaf}{}{}", middle.ca_pem(), stranger.ca_pem()), &[], NOW),
+            [Finding::WrongOrder { place: 3 }]
+        );
+    }
+
+    #[test]
+    fn an_issuer_of_the_right_name_with_another_key_breaks_the_chain() {
+        let leaf = Authority::new("root").server(&["a.example"], KeyKind::Ecdsa).chain_pem;
+        let found = examine(&format!("{leaf}{}", Authority::new("root").ca_pem()), &[], NOW);
+        assert!(matches!(&found[..], [Finding::BrokenChain(_)]), "{found:?}");
+    }
+
+    #[test]
+    fn a_certificate_for_clients_is_not_for_servers() {
+        let authority = Authority::new("root");
+        let chain = format!("{}{}", authority.client("manager").chain_pem, authority.ca_pem());
+        assert_eq!(examine(&chain, &[], NOW), [Finding::NotForServers]);
+    }
+}

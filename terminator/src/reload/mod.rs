@@ -1,0 +1,126 @@
+//! Keeps what is served up to date with the tenant's files, for as long as the terminator runs: watches, looks, replaces,
+//! and says so in the words of whoever has to act.
+
+mod folders;
+mod sources;
+mod watch;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+pub(crate) use self::folders::folders_with_content;
+use self::sources::SETTLING;
+pub(crate) use self::sources::{Event, Sources, files_of};
+use self::watch::{Fingerprint, Watch};
+use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
+use crate::live_tls::LiveTls;
+
+/// The only one who replaces what is served.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    sources: Sources,
+    live: Arc<LiveTls>,
+    expiry: ExpiryWatch,
+}
+
+impl Keeper {
+    /// Keeps `live` up to date with `sources`.
+    pub(crate) fn new(sources: Sources, live: Arc<LiveTls>) -> Self {
+        Self { sources, live, expiry: ExpiryWatch::default() }
+    }
+
+    /// Never ends. `wanted` asks for a look at once, as SIGHUP does.
+    pub(crate) async fn run(mut self, wanted: Arc<Notify>) -> Infallible {
+        let (mut watch, error) = Watch::new();
+        if let Some(error) = error {
+            warn!(%error, "no inotify (fs.inotify.max_user_instances?): certificate files are polled");
+        }
+        let mut seen = None;
+        loop {
+            let files = self.sources.files();
+            // First the watch and the fingerprint, then the look: what changes in between is noticed again.
+            watch.follow(files.iter());
+            let fingerprint = Fingerprint::of(files.iter());
+            if self.sources.in_trouble() || seen.as_ref() != Some(&fingerprint) {
+                seen = Some(fingerprint);
+                self.look();
+            }
+            self.warn_of_expiry();
+            // Every branch may be dropped: the watch says so, the others wait for nothing but time and a permit.
+            tokio::select! {
+                () = watch.something_may_have_changed() => {}
+                () = wanted.notified() => {
+                    info!("SIGHUP: reading the certificate files again");
+                    seen = None;
+                }
+                () = sleep(SETTLING), if self.sources.in_trouble() => {}
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let events = self.sources.refresh(Instant::now());
+        if events.iter().any(Event::changes_what_is_served) {
+            match self.sources.tls() {
+                Ok(tls) => self.live.replace(tls),
+                // Every file was found usable, so this is the system: no randomness, most likely.
+                Err(error) => error!(%error, "the new certificates cannot be served"),
+            }
+        }
+        events.iter().for_each(report);
+    }
+
+    fn warn_of_expiry(&mut self) {
+        for warning in self.expiry.warnings(&self.live.current().certificates, Moment::now()) {
+            let Warning { name, serial, not_after, stage } = warning;
+            match stage {
+                Stage::Expired => {
+                    error!(certificate = name, serial, %not_after, "certificate has expired: clients refuse it; renew it now");
+                }
+                Stage::Month | Stage::Week | Stage::Day => {
+                    let days = (not_after.0 - Moment::now().0) / SECONDS_PER_DAY;
+                    warn!(certificate = name, serial, %not_after, days, "certificate expires soon: renew it");
+                }
+            }
+        }
+    }
+}
+
+/// One line for each event.
+pub(crate) fn report(event: &Event) {
+    match event {
+        Event::Renewed { certificate, before } => {
+            let leaf = &certificate.leaf;
+            let (certificate, serial, names) = (&certificate.name, &leaf.serial, leaf.dns_names.join(" "));
+            let not_after = Moment(leaf.not_after);
+            match before {
+                Some(before) => {
+                    info!(certificate, serial, before, names, %not_after, "certificate renewed: new connections get it");
+                }
+                None => info!(certificate, serial, names, %not_after, "certificate loaded"),
+            }
+        }
+        Event::Doubtful { name, finding } => warn!(certificate = name, "certificate {finding}"),
+        Event::Kept { name, problem, serving: Some((serial, not_after)) } => {
+            warn!(certificate = name, problem, serial, %not_after, "certificate files cannot be used: still serving the last good certificate");
+        }
+        Event::Kept { name, problem, serving: None } => {
+            warn!(certificate = name, problem, "certificate files cannot be used: going on without this certificate");
+        }
+        Event::Recovered { name } => info!(certificate = name, "certificate files are in order again"),
+        Event::ClientsChanged { authorities, revocation_lists } => {
+            info!(authorities, revocation_lists, "client CAs renewed: new connections are checked against them");
+        }
+        Event::ClientsKept { problem } => {
+            warn!(problem, "client CA or revocation files cannot be used: the last good ones stay in force");
+        }
+        Event::ClientsRecovered => info!("client CA and revocation files are in order again"),
+    }
+}
+
+const SECONDS_PER_DAY: i64 = 24 * 60 * 60;

@@ -1,0 +1,168 @@
+//! What somebody who has taken a terminator over can do, and what others can see of its keys.
+//!
+//! The attacker is a process that the terminator's own start-up code has confined, with the tenant's keys in memory: the
+//! hidden command `attempt` of debug builds, which tries things instead of serving. Each attempt is made without the
+//! confinement too, as root, where it must succeed: otherwise its denial would prove nothing.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use tests::authority::{Authority, Identity, KeyKind};
+use tests::binaries;
+use tests::client_tools::require_root;
+use tests::fakes::PlainHttp;
+use tests::memory;
+use tests::router_process::RouterProcess;
+use tests::setup::{Setup, Tenant, secret_dir};
+use tests::tls_client::TlsClient;
+
+use crate::two_tenants::TERMINATE;
+
+#[test]
+fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backends() {
+    if !cfg!(debug_assertions) || !require_root("attempts from inside a terminator").unwrap() {
+        return;
+    }
+    let scene = Scene::start();
+    let folder = scene.router.folder();
+    let pid = |tenant| scene.router.terminator_pid(tenant).unwrap();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let denied = [
+        format!("read={}", secret_dir(folder, "globex", 0).join("tls.key").display()),
+        format!("read={}", folder.join("config.yaml").display()),
+        "read=/etc/passwd".to_owned(),
+        "read=/proc/1/status".to_owned(),
+        "list=/".to_owned(),
+        format!("write={}", folder.join("elsewhere").display()),
+        format!("write={}", secret_dir(folder, "acme", 0).join("tls.crt").display()),
+        format!("memory={}", scene.router.router_pid().unwrap()),
+        format!("memory={}", pid("globex")),
+        // The same uid: that it is not dumpable is what protects it.
+        format!("memory={}", pid("acme")),
+        format!("trace={}", scene.router.router_pid().unwrap()),
+        format!("trace={}", pid("globex")),
+        format!("trace={}", pid("acme")),
+        format!("signal={}", pid("globex")),
+        format!("signal={}", pid("acme")),
+        "execute=/bin/true".to_owned(),
+        "thread".to_owned(),
+        "raw-socket".to_owned(),
+        "datagram-socket".to_owned(),
+        "listen=127.0.0.1:0".to_owned(),
+        format!("connect={}", elsewhere.local_addr().unwrap()),
+        format!("connect={}", scene.router.admin()),
+        format!("hand-off={}", folder.join("run/terminators/globex/handoff.sock").display()),
+        format!("hand-off={}", folder.join("run/terminators/acme/handoff.sock").display()),
+        "become-root".to_owned(),
+        "namespace".to_owned(),
+        "dump".to_owned(),
+    ];
+    let allowed = [
+        format!("read={}", secret_dir(folder, "acme", 0).join("tls.key").display()),
+        format!("connect={}", scene.backend),
+    ];
+    let unconfined = attempt(&[], &denied);
+    let confined = scene.attempt_as("acme", &[&denied[..], &allowed[..]].concat());
+    for attempt in &denied {
+        assert_eq!(unconfined[attempt], "possible", "{attempt} proves nothing");
+        assert!(confined[attempt].starts_with("denied: "), "{attempt}: {}", confined[attempt]);
+    }
+    for attempt in &allowed {
+        assert_eq!(confined[attempt], "possible", "{attempt}");
+    }
+    assert_eq!(scene.get(TERMINATE), 200, "all this has disturbed nobody");
+}
+
+#[test]
+fn a_tenants_key_is_in_the_memory_of_its_own_terminator_alone() {
+    if !require_root("the memory of other processes").unwrap() {
+        return;
+    }
+    let scene = Scene::start();
+    for name in [TERMINATE, GLOBEX] {
+        assert_eq!(scene.get(name), 200);
+    }
+    let all = scene.router.pids().unwrap();
+    assert_eq!(all.len(), 4, "supervisor, router, two terminators");
+    for (tenant, identity) in [("acme", &scene.acme), ("globex", &scene.globex)] {
+        let own = scene.router.terminator_pid(tenant).unwrap();
+        let forms = key_forms(identity);
+        for pid in &all {
+            let found = forms.iter().any(|form| memory::holds(*pid, form).unwrap());
+            assert_eq!(found, *pid == own, "the key of {tenant} in process {pid}");
+        }
+    }
+}
+
+/// Two terminated tenants with a backend.
+struct Scene {
+    authority: Authority,
+    acme: Identity,
+    globex: Identity,
+    router: RouterProcess,
+    backend: SocketAddr,
+    _backend: PlainHttp,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let authority = Authority::new("scenario CA").unwrap();
+        let backend = PlainHttp::start("backend").unwrap();
+        let acme = authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
+        let globex = authority.server(&[GLOBEX], KeyKind::Ecdsa).unwrap();
+        let setup = Setup::new()
+            .tenant(Tenant::terminate("acme", &[TERMINATE], backend.address(), &acme))
+            .tenant(Tenant::terminate("globex", &[GLOBEX], backend.address(), &globex));
+        let router = RouterProcess::start(setup).unwrap();
+        Self { authority, acme, globex, router, backend: backend.address(), _backend: backend }
+    }
+
+    fn get(&self, name: &str) -> u16 {
+        TlsClient::trusting(&self.authority).unwrap().get(self.router.address(), name, "/").unwrap().status
+    }
+
+    fn attempt_as(&self, tenant: &str, attempts: &[String]) -> BTreeMap<String, String> {
+        let config = self.router.folder().join("config.yaml");
+        let socket = self.router.folder().join("run/terminators").join(tenant).join("attempt.sock");
+        let confined = [
+            "--config".to_owned(),
+            config.display().to_string(),
+            "--tenant".to_owned(),
+            tenant.to_owned(),
+            "--socket".to_owned(),
+            socket.display().to_string(),
+        ];
+        attempt(&confined, attempts)
+    }
+}
+
+/// Each attempt with its answer.
+fn attempt(options: &[String], attempts: &[String]) -> BTreeMap<String, String> {
+    let program = binaries::sni_router().unwrap().with_file_name("sni-terminator");
+    let output = Command::new(program).arg("attempt").args(options).args(attempts).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    let answers: BTreeMap<_, _> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(attempt, answer)| (attempt.to_owned(), answer.to_owned()))
+        .collect();
+    assert_eq!(answers.len(), attempts.len(), "{answers:?}\n{errors}");
+    answers
+}
+
+/// The private number of a P-256 key as files have it and as a little-endian machine computes with it, and a piece of
+/// the PEM file.
+fn key_forms(identity: &Identity) -> [Vec<u8>; 3] {
+    let key = identity.key().unwrap();
+    let der = key.secret_der();
+    // RFC 5915: ECPrivateKey begins with version 1 and an octet string of 32 bytes.
+    let begin = der.windows(5).position(|bytes| bytes == [2, 1, 1, 4, 32]).unwrap() + 5;
+    let number = der[begin..begin + 32].to_vec();
+    let pem = identity.key_pem().lines().nth(1).unwrap().as_bytes()[40..].to_vec();
+    [number.clone(), number.into_iter().rev().collect(), pem]
+}
+
+const GLOBEX: &str = "www.globex.test";
