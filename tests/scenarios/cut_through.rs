@@ -3,6 +3,7 @@
 mod fallbacks;
 mod forgeries;
 mod lifetime;
+mod loss;
 mod site;
 mod suite;
 
