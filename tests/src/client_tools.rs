@@ -29,12 +29,22 @@ pub enum Tool {
     HaProxy,
     /// nginx with its stream module.
     Nginx,
+    /// What checks and tests Prometheus' rules.
+    PromTool,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Curl, Self::OpenSsl, Self::GnuTlsCli, Self::Go, Self::CurlCffi, Self::HaProxy, Self::Nginx];
+    pub const ALL: [Self; 8] = [
+        Self::Curl,
+        Self::OpenSsl,
+        Self::GnuTlsCli,
+        Self::Go,
+        Self::CurlCffi,
+        Self::HaProxy,
+        Self::Nginx,
+        Self::PromTool,
+    ];
 
     /// What a person would call it.
     pub fn name(self) -> &'static str {
@@ -46,6 +56,7 @@ impl Tool {
             Self::CurlCffi => "curl_cffi",
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
+            Self::PromTool => "promtool",
         }
     }
 
@@ -70,6 +81,7 @@ impl Tool {
             Self::CurlCffi => &["python3-venv"],
             Self::HaProxy => &["haproxy"],
             Self::Nginx => &["nginx", "libnginx-mod-stream"],
+            Self::PromTool => &["prometheus"],
         }
     }
 }

@@ -327,25 +327,6 @@ fn a_proxy_header_tells_only_what_is_known() {
 }
 
 #[test]
-fn limits_are_above_zero_and_handshakes_are_the_terminator_s() {
-    let backends = "[{ address: \"10.2.0.9:443\" }]";
-    spoiled(
-        backends,
-        "[{ address: \"10.2.0.9:443\" }]\n    limits: { maxConnections: 0 }",
-        &["11:31: tenants[0].limits.maxConnections: is 0, and must be from 1 to 4294967295"],
-    );
-    spoiled(
-        backends,
-        "[{ address: \"10.2.0.9:443\" }]\n    limits: { handshakeRate: 5 }",
-        &["11:15: tenants[0].limits.handshakeRate: is only for mode Terminate: this tenant's handshakes are its \
-           backends'"],
-    );
-    let limits =
-        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    limits: { connectionRate: 5 }").tenants[0].limits;
-    assert_eq!(limits, TenantLimits { connection_rate: Some(5), ..TenantLimits::default() });
-}
-
-#[test]
 fn rules_for_client_certificates_say_what_they_mean_or_are_errors() {
     let validation = |rest: &str| format!("tls:\n      clientValidation: {{ mode: Required, ca: [/ca.crt], {rest} }}");
     let config = changed(
@@ -370,4 +351,23 @@ fn rules_for_client_certificates_say_what_they_mean_or_are_errors() {
         let error = Config::from_yaml(&BASE.replace("tls:", &validation(rest))).unwrap_err();
         assert!(error.to_string().ends_with(&format!("clientValidation.{message}")), "{error}");
     }
+}
+
+#[test]
+fn limits_are_above_zero_and_handshakes_are_the_terminator_s() {
+    let backends = "[{ address: \"10.2.0.9:443\" }]";
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { maxConnections: 0 }",
+        &["11:31: tenants[0].limits.maxConnections: is 0, and must be from 1 to 4294967295"],
+    );
+    spoiled(
+        backends,
+        "[{ address: \"10.2.0.9:443\" }]\n    limits: { handshakeRate: 5 }",
+        &["11:15: tenants[0].limits.handshakeRate: is only for mode Terminate: this tenant's handshakes are its \
+           backends'"],
+    );
+    let limits =
+        changed(backends, "[{ address: \"10.2.0.9:443\" }]\n    limits: { connectionRate: 5 }").tenants[0].limits;
+    assert_eq!(limits, TenantLimits { connection_rate: Some(5), ..TenantLimits::default() });
 }

@@ -29,7 +29,7 @@ use std::thread::available_parallelism;
 use ::connection::lifeline::supervisor_gone;
 use ::connection::{AccessLog, Backends, Drain, Limits};
 use config::{AccessLogPath, Mode, Tenant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -49,6 +49,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let config = load(config_file)?;
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
     let workers = config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
+
+    // First, so that no signal finds sockets and steering in place and nobody who would drain them.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+    let signals = runtime.block_on(async { Signals::new() }).map_err(system("watch for signals"))?;
 
     // All that may need root happens here, and nothing else.
     let sockets = config
@@ -94,7 +99,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     });
     let started = start(&shared, counters, sockets, admin_socket).map_err(system("start the workers"))?;
     info!(tenants = shared.config.tenants.len(), "ready");
-    wait_for_the_end(&shared, workers, drain, supervised)?;
+    runtime.block_on(wait_for_the_end(&shared, workers, drain, supervised, signals));
     for worker in started {
         match worker.join() {
             Ok(result) => result.map_err(system("run a worker"))?,
@@ -131,32 +136,41 @@ fn start(
 }
 
 /// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
-fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: bool) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+async fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: bool, mut signals: Signals) {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("watch for SIGTERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watch for SIGINT"))?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(system("watch for SIGHUP"))?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = supervisor_gone(), if supervised => break,
-                _ = hangup.recv() => info!("SIGHUP: reloading is not available yet"),
-            }
-        }
-        shared.steering.end();
-        drain.start();
-        info!(connections = held(shared), "draining");
+    loop {
         tokio::select! {
-            _ = shared.ended.acquire_many(workers) => {}
-            _ = terminate.recv() => drain.force(),
-            _ = interrupt.recv() => drain.force(),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            () = supervisor_gone(), if supervised => break,
+            _ = signals.hangup.recv() => info!("SIGHUP: reloading is not available yet"),
         }
-        Ok(())
-    })
+    }
+    shared.steering.end();
+    drain.start();
+    info!(connections = held(shared), "draining");
+    tokio::select! {
+        _ = shared.ended.acquire_many(workers) => {}
+        _ = signals.terminate.recv() => drain.force(),
+        _ = signals.interrupt.recv() => drain.force(),
+    }
+}
+
+/// From their construction on, signals wait here instead of ending the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Connections that the router holds now.

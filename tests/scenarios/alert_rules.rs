@@ -1,0 +1,37 @@
+//! The Prometheus rules in deploy/: they fire when they should, and ask for metrics that there are.
+
+use std::fs;
+use std::process::Command;
+
+use tests::binaries::workspace_folder;
+use tests::client_tools::{Tool, require};
+use tests::router_process::RouterProcess;
+
+use crate::two_tenants::TwoTenants;
+
+#[test]
+fn the_alert_rules_pass_their_own_tests() {
+    let Some(promtool) = require(Tool::PromTool, "the alert rules").unwrap() else { return };
+    let folder = workspace_folder().join("deploy");
+    for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts.test.yaml"]] {
+        let output = Command::new(&promtool).args(arguments).current_dir(&folder).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("SUCCESS"), "{text}");
+    }
+}
+
+#[test]
+fn every_metric_of_the_alert_rules_is_on_the_page() {
+    let rules = fs::read_to_string(workspace_folder().join("deploy/alerts.yaml")).unwrap();
+    let words = rules.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    let mut metrics: Vec<&str> = words.filter(|word| word.starts_with("sni_")).collect();
+    metrics.sort_unstable();
+    metrics.dedup();
+    assert!(metrics.len() >= 3, "{metrics:?}");
+    let tenants = TwoTenants::start();
+    let router = RouterProcess::start(tenants.setup()).unwrap();
+    let page = router.metrics().unwrap();
+    for metric in metrics {
+        assert!(page.has(metric, &[("tenant", "acme")]), "{metric} is not on the page");
+    }
+}
