@@ -28,6 +28,9 @@ use crate::target::Clients;
 pub fn side_by_side(options: &Options) -> Result<()> {
     let scratch = Scratch::new()?;
     let network = Network::isolated().unwrap_or_else(|error| Network::loopback(&error));
+    if network.router.is_isolated() {
+        network.router.set("ipv4/ip_local_reserved_ports", CUT_THROUGH_PORTS)?;
+    }
     let clients = Clients::new()?;
     let backends = Backends::start(&network.backend, &clients)?;
     let subjects = Subjects::start(&scratch, &network, &backends, &clients)?;
@@ -41,3 +44,6 @@ pub fn side_by_side(options: &Options) -> Result<()> {
     report.print(&results);
     report.write_json(&results)
 }
+
+/// Half of all ports; the kernel keeps as many for the routers that leave the choice to it.
+const CUT_THROUGH_PORTS: &str = "40000-65535";

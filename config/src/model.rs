@@ -94,6 +94,9 @@ pub struct UidRange {
 pub enum DataPath {
     /// The best rung of the ladder for each connection.
     Auto,
+    /// The kernel translates packets between the two connections where it can; relayed like [`Auto`](Self::Auto)
+    /// where it cannot.
+    CutThrough,
     /// splice(2) from the first byte.
     Splice,
     /// Read and write through the worker's buffer, always.

@@ -7,11 +7,22 @@ use std::time::Duration;
 use rustix::io::Errno;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Connects to a backend within `timeout`; TCP_NODELAY is set on the result.
 pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
     let connected = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => return Err(DialError::TimedOut { address }),
+    };
+    connected
+        .and_then(|backend| backend.set_nodelay(true).map(|()| backend))
+        .map_err(|source| DialError::new(address, source))
+}
+
+/// The same from a socket that the caller has prepared.
+pub async fn dial_with(socket: TcpSocket, address: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
+    let connected = match tokio::time::timeout(timeout, socket.connect(address)).await {
         Ok(connected) => connected,
         Err(_) => return Err(DialError::TimedOut { address }),
     };
@@ -138,7 +149,8 @@ impl DialError {
         matches!(self, Self::NoDescriptors { .. } | Self::NoMemory { .. } | Self::NotPermitted { .. })
     }
 
-    fn new(address: SocketAddr, source: io::Error) -> Self {
+    /// By the system call's error.
+    pub fn new(address: SocketAddr, source: io::Error) -> Self {
         match Errno::from_io_error(&source) {
             Some(Errno::CONNREFUSED | Errno::CONNRESET) => Self::Refused { address },
             Some(Errno::TIMEDOUT) => Self::TimedOut { address },

@@ -21,7 +21,7 @@ pub mod reset;
 pub use access_log::{AccessLine, AccessLog, AccessLogFile};
 pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
-pub use dial::{DialError, dial, dial_announced};
+pub use dial::{DialError, dial, dial_announced, dial_with};
 pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use farewell::Alert;
 pub use limits::Limits;

@@ -3,6 +3,7 @@
 
 #![no_std]
 
+pub mod cut_through;
 #[cfg(feature = "user")]
 mod pod;
 pub mod steer;
@@ -21,7 +22,7 @@ pub struct ProgramSet {
 }
 
 /// All sets of the object.
-pub const SETS: &[ProgramSet] = &[steer::SET];
+pub const SETS: &[ProgramSet] = &[steer::SET, cut_through::SET];
 
 /// A number that changes with these sizes, offsets and constants (FNV-1a over their bytes).
 pub const fn layout(numbers: &[usize]) -> u32 {

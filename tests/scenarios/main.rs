@@ -12,6 +12,7 @@ mod certificates;
 mod client_validation;
 mod command_line;
 mod crate_edges;
+mod cut_through;
 mod demo;
 mod descriptor_leaks;
 mod drain;

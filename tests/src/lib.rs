@@ -16,6 +16,7 @@ pub mod memory;
 pub mod metrics;
 pub mod network;
 pub mod patience;
+pub mod pattern;
 pub mod peer;
 pub mod ports;
 pub mod processes;

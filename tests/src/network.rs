@@ -76,6 +76,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether it is a host of its own.
+    pub fn is_isolated(&self) -> bool {
+        self.namespace.is_some()
+    }
+
     fn loopback() -> Self {
         Self { address: Ipv4Addr::LOCALHOST, address_ipv6: Ipv6Addr::LOCALHOST, namespace: None }
     }

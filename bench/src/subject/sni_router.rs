@@ -19,7 +19,7 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
     let auto = instance(site, "auto", "Auto", &Mode::ALL)?;
     let splice = instance(site, "splice", "Splice", &[Mode::Passthrough])?;
     let copy = instance(site, "copy", "Copy", &[Mode::Passthrough])?;
-    let subjects = vec![
+    let mut subjects = vec![
         Subject::routed(Mode::Passthrough, "sni-router", auto.clone()),
         Subject::routed(Mode::Passthrough, "sni-router-splice", splice),
         Subject::routed(Mode::Passthrough, "sni-router-copy", copy),
@@ -29,6 +29,11 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
             ..Subject::routed(Mode::Terminate, "sni-router-mlkem", auto)
         },
     ];
+    if site.place.is_isolated() {
+        // On loopback every connection would be relayed.
+        let cut = instance(site, "cut", "CutThrough", &[Mode::Passthrough])?;
+        subjects.insert(1, Subject::routed(Mode::Passthrough, "sni-router-cut", cut));
+    }
     Ok(Entrant { version: version()?, subjects })
 }
 

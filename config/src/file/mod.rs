@@ -66,7 +66,7 @@ pub(crate) struct ConfigFile {
 pub(crate) enum DataPathFile {
     /// The best way for each connection.
     Auto,
-    /// In the kernel, by eBPF. Not available yet.
+    /// In the kernel, by eBPF, where the connection and the system allow it.
     CutThrough,
     /// splice(2) from the first byte.
     Splice,

@@ -29,7 +29,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let runtime_dir = process::runtime_dir(&context, file);
     let workers = process::workers(&context, file);
     let user = process::user(file);
-    let data_path = process::data_path(&context, file);
+    let data_path = process::data_path(file);
     let sandbox = process::sandbox(&context, file);
     let admin = process::admin(&context, file);
     let access_log = process::access_log(&context, file);

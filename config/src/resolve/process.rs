@@ -54,15 +54,12 @@ pub(super) fn user(file: &ConfigFile) -> Option<Option<User>> {
     }))
 }
 
-pub(super) fn data_path(context: &Context<'_>, file: &ConfigFile) -> Option<DataPath> {
+pub(super) fn data_path(file: &ConfigFile) -> Option<DataPath> {
     match or_default(&file.data_path, &DataPathFile::Auto)? {
         DataPathFile::Auto => Some(DataPath::Auto),
         DataPathFile::Splice => Some(DataPath::Splice),
         DataPathFile::Copy => Some(DataPath::Copy),
-        DataPathFile::CutThrough => {
-            context.value_not_yet(&file.data_path, "dataPath", "CutThrough");
-            None
-        }
+        DataPathFile::CutThrough => Some(DataPath::CutThrough),
     }
 }
 

@@ -22,7 +22,6 @@ tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
 
 #[test]
 fn values_that_come_later_are_refused_where_they_stand() {
-    spoiled("user: 1000", "dataPath: CutThrough", &["1:11: dataPath: CutThrough is not available yet"]);
     spoiled(
         "mode: Terminate",
         "mode: Terminate\n    startup: OnDemand",

@@ -1,6 +1,7 @@
 //! The kernel's programs: loading them from the embedded object, and the folder on bpffs where they outlive a process.
 //! An acceleration: whatever is missing becomes one [`Unavailable`], and the traffic takes the path in userspace.
 
+pub mod cut_through;
 mod object;
 mod pins;
 mod raw;

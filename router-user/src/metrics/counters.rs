@@ -6,6 +6,7 @@ use config::{Config, Mode};
 use connection::relay::{DataPath, Traffic};
 
 use super::Histogram;
+use crate::ebpf::cut_through::Fallback;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
 
 /// All counters of one worker.
@@ -17,6 +18,9 @@ pub struct WorkerCounters {
     data_paths: [AtomicU64; DATA_PATHS.len()],
     /// Bulk directions that stayed with copying because no pipe was to be had.
     pub fallback_no_pipe: AtomicU64,
+    /// Connections that the kernel was given to carry.
+    pub cut_through: AtomicU64,
+    fallbacks: [AtomicU64; Fallback::ALL.len()],
     /// accept(2) calls that failed for lack of descriptors or memory.
     pub accept_errors: AtomicU64,
     /// Bytes of whole hellos on the wire.
@@ -57,6 +61,8 @@ impl WorkerCounters {
             rejected: zeroes(),
             data_paths: zeroes(),
             fallback_no_pipe: AtomicU64::new(0),
+            cut_through: AtomicU64::new(0),
+            fallbacks: zeroes(),
             accept_errors: AtomicU64::new(0),
             hello_bytes: Histogram::new(HELLO_BYTES_BOUNDS),
             hello_seconds: Histogram::new(SECONDS_BOUNDS),
@@ -77,6 +83,16 @@ impl WorkerCounters {
     /// Counts a relayed connection by the path that its bytes took.
     pub fn data_path(&self, path: DataPath) {
         self.data_paths[data_path_index(path)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is relayed although cut-through is configured.
+    pub fn fallback(&self, reason: Fallback) {
+        self.fallbacks[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were relayed for this reason.
+    pub fn fallbacks(&self, reason: Fallback) -> u64 {
+        self.fallbacks[reason as usize].load(Ordering::Relaxed)
     }
 
     /// Peek steps that ended so.

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use config::{Config, Mode};
 use connection::handoff::TerminatorStatus;
+use router_common::cut_through;
 use router_common::steer::PROGRAM;
 
 use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
+use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
 use crate::router::Shared;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
@@ -33,8 +35,8 @@ pub fn report(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[T
     connections(&mut page, config, workers, terminators);
     hellos(&mut page, workers);
     bytes(&mut page, config, workers, terminators);
-    data_paths(&mut page, workers);
-    steering(&mut page, &shared.steering);
+    data_paths(&mut page, workers, &shared.cut_through);
+    programs(&mut page, &shared.steering, &shared.cut_through);
     handoffs(&mut page, config, workers);
     backends(&mut page, shared, terminators);
     self::terminators(&mut page, config, terminators);
@@ -111,33 +113,68 @@ fn bytes(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounters>]
     }
 }
 
-fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>]) {
+fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_through: &CuttingThrough) {
     let name = "sni_router_data_path_total";
     page.family(name, "counter", "Passthrough connections by the best rung that a direction used.");
     for (path, label) in DATA_PATHS {
         let count: u64 = workers.iter().map(|worker| worker.data_path_total(path)).sum();
         page.sample(name, &[("path", label)], count);
     }
+    if !matches!(cut_through, CuttingThrough::NotConfigured) {
+        let count: u64 = workers.iter().map(|worker| worker.cut_through.load(Ordering::Relaxed)).sum();
+        page.sample(name, &[("path", "cut_through")], count);
+    }
     let name = "sni_router_data_path_fallback_total";
     page.family(name, "counter", "Passthrough connections that could not use a better rung.");
     let no_pipe: u64 = workers.iter().map(|worker| worker.fallback_no_pipe.load(Ordering::Relaxed)).sum();
     page.sample(name, &[("reason", "no_pipe")], no_pipe);
+    for reason in Fallback::ALL {
+        let count: u64 = workers.iter().map(|worker| worker.fallbacks(reason)).sum();
+        if count > 0 {
+            page.sample(name, &[("reason", reason.label())], count);
+        }
+    }
+    if let CuttingThrough::Running(cut_through) = cut_through {
+        let (used, size) = cut_through.fill();
+        for (name, help, value) in [
+            ("sni_router_cut_through_flows", "Connections that the kernel carries or has just carried.", used),
+            ("sni_router_cut_through_opening", "Those of them whose sockets still exist.", cut_through.opening()),
+            ("sni_router_cut_through_flows_max", "How many connections the kernel can carry.", size),
+        ] {
+            page.family(name, "gauge", help);
+            page.sample(name, &[], value);
+        }
+    }
 }
 
-fn steering(page: &mut Exposition, steering: &Steering) {
-    let (up, reason) = match steering {
-        Steering::NotConfigured => return,
-        Steering::Attached(_) => (1, ""),
-        Steering::Unavailable(reason) => (0, reason.reason()),
+fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThrough) {
+    let steering_state = match steering {
+        Steering::NotConfigured => None,
+        Steering::Attached(_) => Some((PROGRAM, "")),
+        Steering::Unavailable(reason) => Some((PROGRAM, reason.reason())),
     };
+    let cut_through_state = match cut_through {
+        CuttingThrough::NotConfigured => None,
+        CuttingThrough::Running(_) => Some((cut_through::PROGRAM, "")),
+        CuttingThrough::Unavailable(reason) => Some((cut_through::PROGRAM, reason.reason())),
+    };
+    let states: Vec<_> = [steering_state, cut_through_state].into_iter().flatten().collect();
+    if states.is_empty() {
+        return;
+    }
     let name = "sni_router_ebpf_up";
     page.family(name, "gauge", "Whether the kernel runs a program that the configuration asks for, or why not.");
-    page.sample(name, &[("program", PROGRAM), ("reason", reason)], up);
-    if let Some(verdicts) = steering.verdicts() {
-        let name = "sni_router_ebpf_verdicts_total";
-        page.family(name, "counter", "What the kernel's programs decided; steer once per connection.");
-        for (verdict, count) in verdicts {
-            page.sample(name, &[("program", PROGRAM), ("verdict", verdict.label())], count);
+    for (program, reason) in states {
+        page.sample(name, &[("program", program), ("reason", reason)], u8::from(reason.is_empty()));
+    }
+    let name = "sni_router_ebpf_verdicts_total";
+    page.family(name, "counter", "What the kernel's programs decided: steer per connection, cut_through per packet.");
+    for (verdict, count) in steering.verdicts().into_iter().flatten() {
+        page.sample(name, &[("program", PROGRAM), ("verdict", verdict.label())], count);
+    }
+    if let CuttingThrough::Running(cut_through) = cut_through {
+        for (verdict, count) in cut_through.verdicts() {
+            page.sample(name, &[("program", verdict.program()), ("verdict", verdict.label())], count);
         }
     }
 }

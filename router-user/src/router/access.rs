@@ -12,6 +12,7 @@ use super::connection::Arrival;
 use super::outcome::ConnectionOutcome;
 use super::peek::Hello;
 use super::worker::Worker;
+use crate::ebpf::cut_through::FlowEnd;
 
 /// What is known so far. Dropping it without [`end`](Self::end) writes nothing: after a hand-off the terminator logs.
 #[derive(Debug)]
@@ -78,6 +79,15 @@ impl<'w> AccessRecord<'w> {
     pub(super) fn relayed(&mut self, end: &RelayEnd) {
         if let Some(line) = &mut self.line {
             line.data_path = Some(end.path.as_str());
+            line.client_to_backend = end.client_to_backend;
+            line.backend_to_client = end.backend_to_client;
+        }
+    }
+
+    /// The kernel has carried it.
+    pub(super) fn carried(&mut self, end: &FlowEnd) {
+        if let Some(line) = &mut self.line {
+            line.data_path = Some("cut_through");
             line.client_to_backend = end.client_to_backend;
             line.backend_to_client = end.backend_to_client;
         }

@@ -4,6 +4,7 @@ mod accept;
 mod access;
 mod connection;
 mod connection_id;
+mod cut_through;
 mod health;
 mod listen;
 mod live;
@@ -28,7 +29,7 @@ use std::thread::available_parallelism;
 use ::connection::lifeline::supervisor_gone;
 use ::connection::{AccessLog, Backends, Drain, Limits};
 use config::{AccessLogPath, Mode, Tenant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -49,6 +50,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
     let workers = config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
 
+    // First, so that no signal finds sockets and steering in place and nobody who would drain them.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+    let signals = runtime.block_on(async { Signals::new() }).map_err(system("watch for signals"))?;
+
     // All that may need root happens here, and nothing else.
     let sockets = config
         .listeners
@@ -58,9 +64,13 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::System(error.to_string()))?;
     let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
+    let loaded = cut_through::load(&config);
     // Last, because it takes the connections from the process before.
     let steering = Steering::start(&config, &sockets);
-    drop_privileges(identity).map_err(|error| Failure::System(error.to_string()))?;
+    drop_privileges(identity, cut_through::capabilities(&loaded))
+        .map_err(|error| Failure::System(error.to_string()))?;
+    let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(&config))).collect();
+    let cut_through = cut_through::start(loaded, &config, &counters, access_log.clone());
 
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.address);
@@ -75,6 +85,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
             .map(|listener| Arc::new(Semaphore::new(permit_count(listener.max_connections) as usize)))
             .collect(),
         steering,
+        cut_through,
         backends: config
             .tenants
             .iter()
@@ -86,9 +97,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         ended: Semaphore::new(0),
         config,
     });
-    let started = start(&shared, workers, sockets, admin_socket).map_err(system("start the workers"))?;
+    let started = start(&shared, counters, sockets, admin_socket).map_err(system("start the workers"))?;
     info!(tenants = shared.config.tenants.len(), "ready");
-    wait_for_the_end(&shared, workers, drain, supervised)?;
+    runtime.block_on(wait_for_the_end(&shared, workers, drain, supervised, signals));
     for worker in started {
         match worker.join() {
             Ok(result) => result.map_err(system("run a worker"))?,
@@ -104,11 +115,10 @@ type WorkerThread = std::thread::JoinHandle<io::Result<()>>;
 /// Starts the worker threads, each with its socket of every listener, and the admin thread.
 fn start(
     shared: &Arc<Shared>,
-    workers: usize,
+    counters: Vec<Arc<WorkerCounters>>,
     sockets: Vec<Vec<TcpListener>>,
     admin_socket: Option<TcpListener>,
 ) -> io::Result<Vec<WorkerThread>> {
-    let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(&shared.config))).collect();
     let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
     let threads = counters
         .iter()
@@ -126,32 +136,41 @@ fn start(
 }
 
 /// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
-fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: bool) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+async fn wait_for_the_end(shared: &Shared, workers: usize, drain: Drain, supervised: bool, mut signals: Signals) {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("watch for SIGTERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watch for SIGINT"))?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(system("watch for SIGHUP"))?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = supervisor_gone(), if supervised => break,
-                _ = hangup.recv() => info!("SIGHUP: reloading is not available yet"),
-            }
-        }
-        shared.steering.end();
-        drain.start();
-        info!(connections = held(shared), "draining");
+    loop {
         tokio::select! {
-            _ = shared.ended.acquire_many(workers) => {}
-            _ = terminate.recv() => drain.force(),
-            _ = interrupt.recv() => drain.force(),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            () = supervisor_gone(), if supervised => break,
+            _ = signals.hangup.recv() => info!("SIGHUP: reloading is not available yet"),
         }
-        Ok(())
-    })
+    }
+    shared.steering.end();
+    drain.start();
+    info!(connections = held(shared), "draining");
+    tokio::select! {
+        _ = shared.ended.acquire_many(workers) => {}
+        _ = signals.terminate.recv() => drain.force(),
+        _ = signals.interrupt.recv() => drain.force(),
+    }
+}
+
+/// From their construction on, signals wait here instead of ending the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Connections that the router holds now.

@@ -4,6 +4,8 @@
 use ::connection::DialError;
 use ::connection::relay::RelayOutcome;
 
+use crate::ebpf::cut_through::FlowOutcome;
+
 /// How the peek step ended: label `outcome` of `sni_router_client_hello_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -200,6 +202,17 @@ impl ConnectionOutcome {
             RelayOutcome::Stopped => Self::Drained,
             RelayOutcome::ClientError(_) | RelayOutcome::ClientTruncated => Self::ClientError,
             RelayOutcome::BackendError(_) => Self::BackendError,
+        }
+    }
+
+    /// For a connection that the kernel carried.
+    pub fn of_flow(outcome: FlowOutcome) -> Self {
+        match outcome {
+            FlowOutcome::Ok => Self::Ok,
+            FlowOutcome::ClientReset => Self::ClientReset,
+            FlowOutcome::BackendReset => Self::BackendReset,
+            FlowOutcome::IdleTimeout => Self::IdleTimeout,
+            FlowOutcome::BackendSilent => Self::BackendError,
         }
     }
 

@@ -1,10 +1,11 @@
-//! The passthrough step: dial the tenant's backend, then relay until both sides are done.
+//! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
+//! and possible, or relay until both sides are done.
 
 use std::sync::atomic::Ordering;
 
+use ::connection::DialError;
 use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{RelayOutcome, relay_tcp};
-use ::connection::{DialError, dial_announced};
 use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use tracing::debug;
 
 use super::access::AccessRecord;
 use super::connection::{Arrival, TenantFailure, fail};
+use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::worker::Worker;
 
@@ -26,14 +28,15 @@ pub(super) async fn serve(
     let settings = &worker.shared.config.tenants[tenant];
     let counters = &worker.counters.tenants[tenant];
     let _active = counters.active();
+    let candidate = cut_through::prepare(worker, &stream);
     let dialled = Instant::now();
     let Some(backends) = &worker.shared.backends[tenant] else { return };
     let header = proxy_header(settings, arrival, &stream, record.server_name());
-    let dial = async |address, time_limit| dial_announced(address, time_limit, &header).await;
-    let connected = backends.connect(record.client().ip(), settings.connect_timeout, dial).await;
+    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit, &header).await;
+    let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
-    let (backend, _lease) = match connected {
+    let (dialled, _lease) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
@@ -43,6 +46,17 @@ pub(super) async fn serve(
                 reason: error.to_string(),
             };
             return fail(worker, stream, record, failure).await;
+        }
+    };
+    let (stream, backend) = match cut_through::switch(worker, tenant, stream, dialled, arrival) {
+        Switched::Not(stream, backend) => (stream, backend),
+        Switched::Carried(cut_through, carried) => {
+            return cut_through::accompany(worker, tenant, cut_through, carried, record).await;
+        }
+        Switched::Broken(error) => {
+            counters.ended(ConnectionOutcome::BackendError);
+            record.reason(error.to_string());
+            return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
         }
     };
     if let Err(error) = stream.set_nodelay(true) {

@@ -20,6 +20,7 @@ use super::connection_id::ConnectionIds;
 use super::live::Live;
 use super::peek::Peeker;
 use super::terminator_link::TerminatorLink;
+use crate::ebpf::cut_through::CuttingThrough;
 use crate::ebpf::steer::Steering;
 use crate::metrics::WorkerCounters;
 use crate::routing::Routing;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub permits: Vec<Arc<Semaphore>>,
     /// What the kernel steers to the listeners.
     pub steering: Steering,
+    /// What the kernel carries past the router.
+    pub cut_through: CuttingThrough,
     /// Where connection lines go.
     pub access_log: Option<AccessLog>,
     /// Tells when to stop.
@@ -85,7 +88,8 @@ impl Worker {
     fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> Self {
         let config = &shared.config;
         let policy = match config.data_path {
-            DataPath::Auto => RelayPolicy::Auto,
+            // Auto relays as long as cut-through is not proven on every path that it could take.
+            DataPath::Auto | DataPath::CutThrough => RelayPolicy::Auto,
             DataPath::Splice => RelayPolicy::Splice,
             DataPath::Copy => RelayPolicy::Copy,
         };

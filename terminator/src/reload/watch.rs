@@ -190,7 +190,9 @@ mod tests {
     #[tokio::test]
     async fn reading_is_no_change() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("tls.crt");
+        // The folder above is watched too, and that of all temporary folders is everybody's.
+        let file = dir.path().join("secret/tls.crt");
+        fs::create_dir(dir.path().join("secret")).unwrap();
         fs::write(&file, "1").unwrap();
         let (mut watch, _) = Watch::new();
         watch.follow([&file].into_iter());

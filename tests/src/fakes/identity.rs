@@ -1,7 +1,7 @@
 //! A backend that terminates mutual TLS itself: it demands a client certificate and answers with the identity in it.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -21,6 +21,11 @@ pub struct IdentityBackend(Server);
 impl IdentityBackend {
     /// Starts on a free port, serving `server`, trusting clients of `clients`.
     pub fn start(name: &str, server: &Identity, clients: &Authority) -> Result<Self> {
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), name, server, clients)
+    }
+
+    /// Starts on this address.
+    pub fn start_on(address: SocketAddr, name: &str, server: &Identity, clients: &Authority) -> Result<Self> {
         let verifier = WebPkiClientVerifier::builder(Arc::new(clients.roots()?)).build().context("client verifier")?;
         let mut config = ServerConfig::builder()
             .with_client_cert_verifier(verifier)
@@ -28,7 +33,7 @@ impl IdentityBackend {
             .context("certificate of the identity backend")?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (name, config) = (name.to_owned(), Arc::new(config));
-        Server::start(move |stream| answer(stream, &name, Arc::clone(&config))).map(Self)
+        Server::start_on(address, move |stream| answer(stream, &name, Arc::clone(&config))).map(Self)
     }
 
     /// Where it listens.

@@ -1,0 +1,359 @@
+//! The thread that accompanies flows after their switch: closes the sockets when the backend has the hello, learns of
+//! ends from the ring buffer, tells those who wait for them, and frees places and ports when nothing can follow.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::ending::reset_both;
+use super::flows::{FlowEnd, FlowOutcome};
+use super::install::Opening;
+use super::raw::{self, field};
+use super::record::{Identity, delivered};
+use super::shared::State;
+
+/// A flow that was just switched, or one that a former process left.
+#[derive(Debug)]
+pub(super) struct NewFlow {
+    pub(super) place: u32,
+    pub(super) generation: u32,
+    pub(super) keys: [FlowKey; 2],
+    pub(super) client: SocketAddr,
+    /// Our address towards the client.
+    pub(super) local: SocketAddr,
+    pub(super) backend: SocketAddr,
+    /// Our port towards the backend.
+    pub(super) port: u16,
+    /// `None` when the programs carry it already.
+    pub(super) opening: Option<Opening>,
+    pub(super) idle_timeout: Duration,
+    pub(super) owner: Owner,
+}
+
+/// Who hears of a flow's end.
+#[derive(Debug)]
+pub(super) enum Owner {
+    /// The connection's own task.
+    Task(oneshot::Sender<FlowEnd>),
+    /// Nobody of this process: the flow's record says who it was.
+    Adopted,
+    /// It has been told.
+    Told,
+}
+
+/// An adopted flow that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct AdoptedEnd {
+    /// What the former process wrote down.
+    pub identity: Identity,
+    /// The client.
+    pub client: SocketAddr,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// The end.
+    pub end: FlowEnd,
+}
+
+/// Called for each adopted flow at its end.
+pub type OnAdoptedEnd = Box<dyn Fn(AdoptedEnd) + Send>;
+
+/// The thread's own things.
+pub(super) struct Collector {
+    state: Arc<State>,
+    events: RingBuf<MapData>,
+    arrivals: Receiver<NewFlow>,
+    on_adopted_end: OnAdoptedEnd,
+    live: HashMap<u32, NewFlow>,
+    /// Flows that are over, in the order in which their places become free.
+    lingering: VecDeque<(Instant, u32)>,
+    /// Flows whose RST may have been meant for nobody, and when to look again.
+    doubtful: VecDeque<(Instant, u32)>,
+    next_sweep: Instant,
+}
+
+impl Collector {
+    pub(super) fn new(
+        state: Arc<State>,
+        events: RingBuf<MapData>,
+        arrivals: Receiver<NewFlow>,
+        on_adopted_end: OnAdoptedEnd,
+    ) -> Self {
+        Self {
+            state,
+            events,
+            arrivals,
+            on_adopted_end,
+            live: HashMap::new(),
+            lingering: VecDeque::new(),
+            doubtful: VecDeque::new(),
+            next_sweep: Instant::now() + SWEEP_INTERVAL,
+        }
+    }
+
+    /// Runs for as long as the process does.
+    pub(super) fn run(mut self) {
+        loop {
+            self.wait();
+            let (acknowledged, ended) = self.collect();
+            self.close(&acknowledged);
+            for place in ended {
+                self.ended(place);
+            }
+            let now = Instant::now();
+            self.look_again(now);
+            self.free(now);
+            if now >= self.next_sweep {
+                self.sweep();
+                self.next_sweep = now + SWEEP_INTERVAL;
+            }
+        }
+    }
+
+    /// Until there is an event, or something is due. Events that come close together are taken together.
+    fn wait(&self) {
+        let now = Instant::now();
+        let due = [self.lingering.front(), self.doubtful.front()].into_iter().flatten().map(|(due, _)| *due);
+        let due = due.fold(self.next_sweep, Instant::min);
+        let patience = due.saturating_duration_since(now).max(BATCH);
+        let patience =
+            Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: i64::from(patience.subsec_nanos()) };
+        let events = self.events.as_fd();
+        if poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&patience)).is_ok_and(|ready| ready > 0) {
+            thread::sleep(BATCH);
+        }
+    }
+
+    /// New flows, and the places of which the programs tell.
+    fn collect(&mut self) -> (Vec<u32>, Vec<u32>) {
+        let (mut acknowledged, mut ended) = (Vec::new(), Vec::new());
+        let mut reported = Vec::new();
+        while let Some(event) = self.events.next() {
+            if let [flow, generation, kind, _] = words(&event)[..] {
+                reported.push((flow, generation, kind));
+            }
+        }
+        // After the events, so that every flow that an event can be about is known.
+        while let Ok(flow) = self.arrivals.try_recv() {
+            // An event may have come and gone before the flow was known.
+            let record = self.state.table.read(flow.place);
+            if flow.opening.is_some() && record.pending == 0 {
+                acknowledged.push(flow.place);
+            }
+            if record.ended != 0 {
+                ended.push(flow.place);
+            }
+            self.live.insert(flow.place, flow);
+        }
+        for (place, generation, kind) in reported {
+            if self.live.get(&place).is_some_and(|flow| flow.generation == generation) {
+                match kind {
+                    HELLO_ACKNOWLEDGED => acknowledged.push(place),
+                    ENDED => ended.push(place),
+                    _ => {}
+                }
+            }
+        }
+        (acknowledged, ended)
+    }
+
+    /// Closes the sockets of flows whose hello the backend has. A packet that had passed the program on another CPU
+    /// before the keys were there may have brought more bytes since: they follow, and the flow stays open a while.
+    fn close(&mut self, places: &[u32]) {
+        if places.is_empty() {
+            return;
+        }
+        if let Err(error) = raw::wait_for_packets_on_their_way() {
+            warn!(%error, "membarrier(2)");
+            thread::sleep(Duration::from_millis(50));
+        }
+        for place in places {
+            let Some(flow) = self.live.get_mut(place) else { continue };
+            let Some(mut opening) = flow.opening.take() else { continue };
+            match opening.bring(&self.state, *place) {
+                Ok(false) => {
+                    opening.vanish();
+                    self.state.table.set_stage(*place, LifeStage::Carried as u32);
+                }
+                Ok(true) => flow.opening = Some(opening),
+                Err(error) => {
+                    debug!(%error, "cut-through: bytes behind the hello");
+                    flow.opening = Some(opening);
+                    self.abort(*place, FlowOutcome::BackendSilent);
+                }
+            }
+        }
+    }
+
+    /// The programs have seen the end of a flow.
+    fn ended(&mut self, place: u32) {
+        let record = self.state.table.read(place);
+        let Some(flow) = self.live.get_mut(&place) else { return };
+        if matches!(flow.owner, Owner::Told) {
+            return;
+        }
+        let [client, backend] = &record.directions;
+        let outcome = if client.fin_acknowledged & backend.fin_acknowledged != 0 {
+            FlowOutcome::Ok
+        } else if client.reset == RESET_EXACT {
+            FlowOutcome::ClientReset
+        } else if backend.reset == RESET_EXACT {
+            FlowOutcome::BackendReset
+        } else {
+            self.doubtful.push_back((Instant::now() + DOUBT, place));
+            return;
+        };
+        self.over(place, &record, outcome);
+    }
+
+    /// An end that got a RST that was not meant for it has answered by now.
+    fn look_again(&mut self, now: Instant) {
+        while let Some(&(due, place)) = self.doubtful.front()
+            && due <= now
+        {
+            self.doubtful.pop_front();
+            let record = self.state.table.read(place);
+            let outcome = match (record.directions[CLIENT].reset, record.directions[BACKEND].reset) {
+                (0, 0) => {
+                    self.state.table.clear_ended(place);
+                    continue;
+                }
+                (0, _) => FlowOutcome::BackendReset,
+                (_, _) => FlowOutcome::ClientReset,
+            };
+            self.over(place, &record, outcome);
+        }
+    }
+
+    /// Tells of the end. The keys stay a while: what is sent again must not reach the local TCP.
+    fn over(&mut self, place: u32, record: &Flow, outcome: FlowOutcome) {
+        let Some(flow) = self.live.get_mut(&place) else { return };
+        if let Some(opening) = flow.opening.take() {
+            opening.vanish();
+        }
+        let [client_to_backend, backend_to_client] = delivered(record);
+        let end = FlowEnd { client_to_backend, backend_to_client, outcome };
+        match std::mem::replace(&mut flow.owner, Owner::Told) {
+            Owner::Task(task) => {
+                // A task that is gone has been dropped by a drain: the line is the next process's.
+                let _ = task.send(end);
+            }
+            Owner::Adopted => (self.on_adopted_end)(AdoptedEnd {
+                identity: Identity {
+                    connection: record.connection,
+                    accepted_unix_ms: record.accepted_unix_ms,
+                    names: record.names,
+                },
+                client: flow.client,
+                backend: flow.backend,
+                end,
+            }),
+            Owner::Told => return,
+        }
+        self.lingering.push_back((Instant::now() + LINGER, place));
+    }
+
+    fn free(&mut self, now: Instant) {
+        while let Some(&(due, place)) = self.lingering.front()
+            && due <= now
+        {
+            self.lingering.pop_front();
+            if let Some(flow) = self.live.remove(&place) {
+                self.state.withdraw(place, &flow.keys);
+                self.state.give_back_place(place);
+                self.state.ports.give_back(flow.backend, flow.port);
+            }
+        }
+    }
+
+    /// Once in a while: flows that are silent, and events that a full ring buffer has lost.
+    fn sweep(&mut self) {
+        let now = monotonic_ns();
+        let (mut acknowledged, mut ended, mut aborted) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, flow) in &self.live {
+            if matches!(flow.owner, Owner::Told) {
+                continue;
+            }
+            let table = &self.state.table;
+            let [client, backend] = [CLIENT, BACKEND].map(|which| table.direction(*place, which, field::last));
+            if let Some(opening) = &flow.opening {
+                if !table.pending(*place) {
+                    acknowledged.push(*place);
+                } else if opening.age() > HELLO_PATIENCE
+                    || opening.age() > ACKNOWLEDGEMENT_UNSEEN && opening.backend_has_all()
+                {
+                    aborted.push((*place, FlowOutcome::BackendSilent));
+                }
+            } else if table.ended(*place) {
+                if !self.doubtful.iter().any(|(_, doubtful)| doubtful == place) {
+                    ended.push(*place);
+                }
+            } else {
+                let last = client.max(backend);
+                if last != 0
+                    && now.saturating_sub(last) > u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX)
+                {
+                    aborted.push((*place, FlowOutcome::IdleTimeout));
+                }
+            }
+        }
+        self.close(&acknowledged);
+        for place in ended {
+            self.ended(place);
+        }
+        for (place, outcome) in aborted {
+            self.abort(place, outcome);
+        }
+    }
+
+    /// Ends a flow: both ends get a RST that they believe.
+    fn abort(&mut self, place: u32, outcome: FlowOutcome) {
+        let Some(flow) = self.live.get_mut(&place) else { return };
+        // First the keys: what the ends still send is answered by the local TCP with a RST of exactly their numbers.
+        self.state.withdraw(place, &flow.keys);
+        let record = self.state.table.read(place);
+        debug!(?outcome, client = %flow.client, backend = %flow.backend, "cut-through: a flow is ended");
+        match flow.opening.take() {
+            Some(opening) => opening.reset(),
+            None => {
+                if let Err(error) = reset_both(&self.state, flow, &record) {
+                    debug!(%error, client = %flow.client, "cut-through: the ends learn of it when they send");
+                }
+            }
+        }
+        self.over(place, &record, outcome);
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+/// The programs note times of CLOCK_MONOTONIC_COARSE, which is at most a tick behind.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+/// Events of this time are handled together: a wake-up for each would cost short connections more than the work.
+const BATCH: Duration = Duration::from_millis(2);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long packets of a flow that is over may come again: several retransmission time-outs of ordinary paths, and
+/// short enough that thousands of connections per second do not use up the ports.
+const LINGER: Duration = Duration::from_secs(2);
+/// A challenge (RFC 5961) arrives within a round trip.
+const DOUBT: Duration = Duration::from_secs(1);
+/// A backend that was just connected to and then does not acknowledge.
+const HELLO_PATIENCE: Duration = Duration::from_secs(30);
+/// Our TCP got the acknowledgement and the program did not: its packets come under other addresses than its SYN did.
+const ACKNOWLEDGEMENT_UNSEEN: Duration = Duration::from_secs(3);

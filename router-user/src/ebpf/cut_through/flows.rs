@@ -1,0 +1,27 @@
+//! What is told of a flow when it is over.
+
+/// The end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEnd {
+    /// Bytes that the backend has acknowledged.
+    pub client_to_backend: u64,
+    /// Bytes that the client has acknowledged.
+    pub backend_to_client: u64,
+    /// How it ended.
+    pub outcome: FlowOutcome,
+}
+
+/// How a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowOutcome {
+    /// Both ends finished, and the other one acknowledged it.
+    Ok,
+    /// The client reset it.
+    ClientReset,
+    /// The backend reset it.
+    BackendReset,
+    /// Neither end sent anything for the tenant's `idleTimeout`; both were reset.
+    IdleTimeout,
+    /// The backend did not acknowledge the hello; both were reset.
+    BackendSilent,
+}

@@ -1,0 +1,395 @@
+//! The switch of one connection: what is prepared before the dial, and what happens between the dial and the moment
+//! from which the program carries the packets. The hello stays unread in the client's socket until then, so that
+//! everything up to the switch can still become a relay.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use connection::{DialError, dial, dial_with};
+use router_common::cut_through::{CLIENT, Sighting};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::time::{ClockId, clock_gettime};
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
+
+use super::CutThrough;
+use super::collector::{NewFlow, Owner};
+use super::eligibility::{self, DialShape};
+use super::fallback::Fallback;
+use super::flows::FlowEnd;
+use super::raw::{self, Repair, Sequences};
+use super::record::{self, Identity, Numbers, Side};
+use super::shared::State;
+
+/// A client that may be cut through.
+#[derive(Debug)]
+pub struct Candidate {
+    client: SocketAddr,
+    local: SocketAddr,
+    shape: DialShape,
+    sighting: Sighting,
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The socket.
+    pub backend: TcpStream,
+    /// How to go on, or why the connection can only be relayed.
+    pub attempt: Result<Attempt, Fallback>,
+}
+
+/// A client and a backend that may be cut through.
+#[derive(Debug)]
+pub struct Attempt {
+    client: SocketAddr,
+    local: SocketAddr,
+    client_sighting: Sighting,
+    backend: SocketAddr,
+    port: u16,
+}
+
+/// A connection that was switched.
+#[derive(Debug)]
+pub struct Carried {
+    /// Tells of the end.
+    pub end: oneshot::Receiver<FlowEnd>,
+    /// For [`CutThrough::is_alone`].
+    pub place: Place,
+}
+
+/// A flow's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub(super) u32);
+
+/// Why a connection was not cut through.
+#[derive(Debug)]
+pub enum NotCut {
+    /// Both sockets are as they were.
+    Relay {
+        /// The client's.
+        client: TcpStream,
+        /// The backend's.
+        backend: TcpStream,
+        /// Why.
+        reason: Fallback,
+    },
+    /// The switch failed half-way, and both ends have been reset.
+    Broken(io::Error),
+}
+
+impl CutThrough {
+    /// Decides over the client alone, so that the dial can offer the backend what the client has.
+    pub fn prepare(&self, client: &TcpStream) -> Result<Candidate, Fallback> {
+        let peer = canonical(client.peer_addr()?);
+        let local = canonical(client.local_addr()?);
+        eligibility::address(peer)?;
+        let shape = eligibility::client(&raw::connection_info(client)?)?;
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        if raw::has_ip_options(client) {
+            return Err(Fallback::IpOptions);
+        }
+        Ok(Candidate { client: peer, local, shape, sighting })
+    }
+
+    /// Connects to the backend from a port of our own, offering what the client has. When no port is to be had, the
+    /// kernel chooses one, and the connection can only be relayed.
+    pub async fn dial(
+        &self,
+        candidate: &Candidate,
+        backend: SocketAddr,
+        time_limit: Duration,
+    ) -> Result<Dialled, DialError> {
+        let deadline = Instant::now() + time_limit;
+        let remaining = || deadline.saturating_duration_since(Instant::now());
+        let mut reason = eligibility::addresses(candidate.client, backend).err();
+        let mut tries = 0..PORTS_TO_TRY;
+        while reason.is_none() {
+            let port = tries.next().and_then(|_| self.state.ports.take(backend));
+            let Some(port) = port else {
+                reason = Some(Fallback::NoPort);
+                break;
+            };
+            let connected = match self.socket(candidate, backend, port) {
+                Ok(socket) => dial_with(socket, backend, remaining()).await,
+                Err(error) => Err(DialError::new(backend, error)),
+            };
+            match connected {
+                Ok(socket) => {
+                    let Candidate { client, local, sighting, .. } = *candidate;
+                    let attempt = Attempt { client, local, client_sighting: sighting, backend, port };
+                    return Ok(Dialled { backend: socket, attempt: Ok(attempt) });
+                }
+                // Somebody listens there, or the kernel still remembers a former connection: the next one.
+                Err(DialError::NoLocalPort { .. }) => self.state.ports.give_back(backend, port),
+                Err(error) => {
+                    self.state.ports.give_back(backend, port);
+                    return Err(error);
+                }
+            }
+        }
+        let socket = dial(backend, remaining()).await?;
+        Ok(Dialled { backend: socket, attempt: Err(reason.unwrap_or(Fallback::NoPort)) })
+    }
+
+    /// Hands both connections to the kernel, or says why not. `idle_timeout` ends the flow when neither end sends.
+    pub fn install(
+        &self,
+        attempt: Attempt,
+        client: TcpStream,
+        backend: TcpStream,
+        identity: &Identity,
+        idle_timeout: Duration,
+    ) -> Result<Carried, NotCut> {
+        let place = match self.ready(&attempt, &client, &backend) {
+            Ok(ready) => self.state.take_place().ok_or(Fallback::MapFull).map(|place| (ready, place)),
+            Err(reason) => Err(reason),
+        };
+        let ((client_side, backend_side), place) = match place {
+            Ok(found) => found,
+            Err(reason) => return Err(self.relay(&attempt, client, backend, reason)),
+        };
+        let generation = self.state.table.read(place).generation.wrapping_add(1);
+        let flow = record::flow(&client_side, &backend_side, identity, generation);
+        let keys = [client_side.key(), backend_side.key()];
+        self.state.table.write(place, flow);
+        // From here on a crash resets the backend, and through it the client; see `Opening`.
+        let lingering = SockRef::from(&backend).set_linger(Some(Duration::ZERO));
+        if let Err(error) = lingering.and_then(|()| self.state.publish(place, &keys)) {
+            self.state.give_back_place(place);
+            let _ = SockRef::from(&backend).set_linger(None);
+            return Err(self.relay(&attempt, client, backend, error.into()));
+        }
+        let start = client_side.stream_start();
+        let opened = client.into_std().and_then(|client| Ok((client, backend.into_std()?)));
+        let opened = opened.and_then(|(client, backend)| {
+            let forward = flow.directions[CLIENT].sequence_shift;
+            let mut opening = Opening {
+                _counted: Counted::new(&self.state),
+                client: client.into(),
+                backend: backend.into(),
+                start,
+                brought: start,
+                forward,
+                since: Instant::now(),
+            };
+            match opening.bring(&self.state, place) {
+                Ok(_) => Ok(opening),
+                Err(error) => {
+                    self.state.withdraw(place, &keys);
+                    opening.reset();
+                    Err(error)
+                }
+            }
+        });
+        match opened {
+            Ok(opening) => {
+                let (owner, end) = oneshot::channel();
+                self.state.hand_over(NewFlow {
+                    place,
+                    generation,
+                    keys,
+                    client: attempt.client,
+                    local: attempt.local,
+                    backend: attempt.backend,
+                    port: attempt.port,
+                    opening: Some(opening),
+                    idle_timeout,
+                    owner: Owner::Task(owner),
+                });
+                Ok(Carried { end, place: Place(place) })
+            }
+            Err(error) => {
+                self.state.withdraw(place, &keys);
+                self.state.give_back_place(place);
+                self.state.ports.give_back(attempt.backend, attempt.port);
+                Err(NotCut::Broken(error))
+            }
+        }
+    }
+
+    /// Gives up an attempt whose dial failed or whose connection is relayed.
+    fn relay(&self, attempt: &Attempt, client: TcpStream, backend: TcpStream, reason: Fallback) -> NotCut {
+        let _ = raw::set_repair(&client, Repair::OffWithoutProbe);
+        let _ = raw::set_repair(&backend, Repair::OffWithoutProbe);
+        self.state.ports.give_back(attempt.backend, attempt.port);
+        NotCut::Relay { client, backend, reason }
+    }
+
+    fn socket(&self, candidate: &Candidate, backend: SocketAddr, port: u16) -> io::Result<TcpSocket> {
+        let any: SocketAddr = match backend {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], port).into(),
+            SocketAddr::V6(_) => ([0_u16; 8], port).into(),
+        };
+        let socket = if any.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(any)?;
+        // Out of the range that the kernel takes, the client's limit is none for anybody (net/ipv4/tcp.c).
+        if (88..=32_767).contains(&candidate.shape.maximum_segment) {
+            raw::set_maximum_segment(&socket, candidate.shape.maximum_segment)?;
+        }
+        self.state.announce(&record::dial_key(backend, port), candidate.shape.without)?;
+        Ok(socket)
+    }
+
+    /// Checks both connections and reads their numbers. The client's socket is left in repair mode, so that it vanishes
+    /// without a word even if this process dies; the backend's is left as it was.
+    fn ready(&self, attempt: &Attempt, client: &TcpStream, backend: &TcpStream) -> Result<(Side, Side), Fallback> {
+        let backend_info = raw::connection_info(backend)?;
+        eligibility::both(&raw::connection_info(client)?, &backend_info)?;
+        let local = canonical(backend.local_addr()?);
+        let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
+        let numbers = numbers(backend)?;
+        raw::set_repair(backend, Repair::OffWithoutProbe)?;
+        let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, unread: 0, sighting };
+
+        let mut client_side = Side {
+            peer: attempt.client,
+            local: attempt.local,
+            info: backend_info,
+            numbers: self::numbers(client)?,
+            unread: 0,
+            sighting: attempt.client_sighting,
+        };
+        // Both values are of one moment when nothing arrived in between.
+        loop {
+            client_side.info = raw::connection_info(client)?;
+            client_side.unread = raw::unread(client)?;
+            let receive = raw::receive_sequence(client)?;
+            if receive == client_side.numbers.receive {
+                break;
+            }
+            client_side.numbers.receive = receive;
+        }
+        eligibility::both(&client_side.info, &backend_info)?;
+        let bytes = client_side.unread as usize;
+        if bytes > SMALL && make_room(backend)? < bytes * 2 {
+            return Err(Fallback::LongHello);
+        }
+        Ok((client_side, backend_side))
+    }
+}
+
+/// Returns how large the send buffer is, overhead included; net.core.wmem_max limits it.
+fn make_room(socket: &impl AsFd) -> io::Result<usize> {
+    let socket = SockRef::from(socket);
+    socket.set_send_buffer_size(LARGE_SEND_BUFFER)?;
+    socket.send_buffer_size()
+}
+
+/// Enters repair mode.
+fn numbers(socket: &TcpStream) -> io::Result<Numbers> {
+    let Sequences { send, receive } = raw::enter_repair(socket)?;
+    Ok(Numbers { send, receive, timestamp_offset: raw::timestamp(socket)?.wrapping_sub(monotonic_ms()) })
+}
+
+/// Both sockets of a flow until the backend has acknowledged what the client had sent to ours. The client's is in
+/// repair mode; the backend's closes with a RST, so that a crash of the router in this window ends the connection: the
+/// backend answers the client's next packet with a RST, which the program brings to it.
+#[derive(Debug)]
+pub(super) struct Opening {
+    _counted: Counted,
+    client: OwnedFd,
+    backend: OwnedFd,
+    /// The number of the client's first byte.
+    start: u32,
+    /// Everything before this number has been sent to the backend.
+    brought: u32,
+    forward: u32,
+    since: Instant,
+}
+
+impl Opening {
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Sends the backend what has arrived in the client's socket and was not sent yet; whether there was anything. The
+    /// hello is always there at first; later only packets that had passed the program just before the switch.
+    pub(super) fn bring(&mut self, state: &State, place: u32) -> io::Result<bool> {
+        let arrived = raw::receive_sequence(&self.client)?;
+        if arrived == self.brought {
+            return Ok(false);
+        }
+        let total = arrived.wrapping_sub(self.start) as usize;
+        let mut bytes = vec![0; total];
+        let (_, length) = rustix::net::recv(&self.client, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+        // A FIN has a number and no byte.
+        let fin = length + 1 == total;
+        if length != total && !fin {
+            return Err(io::Error::other("the client's socket gave fewer bytes than it has"));
+        }
+        if total > SMALL {
+            make_room(&self.backend)?;
+        }
+        state.table.set_owed(place, arrived, fin, arrived.wrapping_add(self.forward));
+        let already = (self.brought.wrapping_sub(self.start) as usize).min(length);
+        let sent =
+            rustix::net::send(&self.backend, &bytes[already..length], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        if sent != length - already {
+            return Err(io::Error::other("the backend's socket took only a part"));
+        }
+        if fin {
+            SockRef::from(&self.backend).shutdown(std::net::Shutdown::Write)?;
+        }
+        self.brought = arrived;
+        Ok(true)
+    }
+
+    /// Whether our TCP has nothing left to send, whatever the program has seen.
+    pub(super) fn backend_has_all(&self) -> bool {
+        raw::unacknowledged(&self.backend).is_ok_and(|bytes| bytes == 0)
+    }
+
+    /// Both sockets vanish; neither end hears of it.
+    pub(super) fn vanish(self) {
+        // When that fails the close is a RST: the ends hear of it then.
+        let _ = raw::set_repair(&self.backend, Repair::On);
+    }
+
+    /// Both ends get a RST.
+    pub(super) fn reset(self) {
+        let _ = SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
+        let _ = raw::set_repair(&self.client, Repair::OffWithoutProbe);
+    }
+}
+
+/// Counts a flow that is opening.
+#[derive(Debug)]
+struct Counted(Arc<State>);
+
+impl Counted {
+    fn new(state: &Arc<State>) -> Self {
+        state.opening.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// IPv4 as IPv4 also on a dual-stack socket.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// CLOCK_MONOTONIC, which TCP's timestamps count in milliseconds.
+fn monotonic_ms() -> u32 {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1000).wrapping_add(now.tv_nsec as u64 / 1_000_000) as u32
+}
+
+/// Ports that fail one after the other are a shortage, not bad luck.
+const PORTS_TO_TRY: usize = 8;
+/// What fits into any send buffer.
+const SMALL: usize = 8 * 1024;
+/// For what a client can have sent into a window that nobody has opened further; the kernel doubles it (socket(7)).
+const LARGE_SEND_BUFFER: usize = 256 * 1024;

@@ -1,0 +1,117 @@
+//! What workers and collector share: the maps, the free places and the free ports.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, PoisonError};
+
+use router_common::cut_through::{BACKEND, CLIENT, Flow, FlowKey, LifeStage, Sighting, reference};
+
+use super::collector::NewFlow;
+use super::ports::Ports;
+use super::raw::{self, FlowTable};
+
+/// Shared by all threads.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) table: FlowTable,
+    pub(super) ports: Ports,
+    keys: OwnedFd,
+    sightings: OwnedFd,
+    dials: OwnedFd,
+    /// The place that was free longest is taken first.
+    free: Mutex<VecDeque<u32>>,
+    /// Held while keys are added or removed: the client's key of a flow that is over may belong to a newer one.
+    publishing: Mutex<()>,
+    to_collector: Sender<NewFlow>,
+    /// Places in use.
+    pub(super) flows: AtomicU64,
+    /// Flows whose sockets still exist.
+    pub(super) opening: AtomicU64,
+}
+
+/// The maps by their names.
+#[derive(Debug)]
+pub(super) struct Maps {
+    pub(super) keys: OwnedFd,
+    pub(super) sightings: OwnedFd,
+    pub(super) dials: OwnedFd,
+}
+
+impl State {
+    pub(super) fn new(
+        table: FlowTable,
+        maps: Maps,
+        ports: Ports,
+        free: VecDeque<u32>,
+        used: u64,
+        to_collector: Sender<NewFlow>,
+    ) -> Self {
+        let Maps { keys, sightings, dials } = maps;
+        Self {
+            table,
+            ports,
+            keys,
+            sightings,
+            dials,
+            free: Mutex::new(free),
+            publishing: Mutex::new(()),
+            to_collector,
+            flows: AtomicU64::new(used),
+            opening: AtomicU64::new(0),
+        }
+    }
+
+    /// `None` also when an interface is not known.
+    pub(super) fn sighting(&self, key: &FlowKey) -> io::Result<Option<Sighting>> {
+        let found = raw::sighting(self.sightings.as_fd(), key)?;
+        Ok(found.filter(|sighting| sighting.arrives != 0 && sighting.leaves != 0))
+    }
+
+    pub(super) fn announce(&self, key: &FlowKey, without: u32) -> io::Result<()> {
+        raw::announce_dial(self.dials.as_fd(), key, without)
+    }
+
+    pub(super) fn take_place(&self) -> Option<u32> {
+        let place = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+        self.flows.fetch_add(1, Ordering::Relaxed);
+        Some(place)
+    }
+
+    /// The keys of the place must be gone.
+    pub(super) fn give_back_place(&self, place: u32) {
+        let generation = self.table.read(place).generation;
+        self.table.write(place, Flow { generation, stage: LifeStage::Free as u32, ..Flow::default() });
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(place);
+        self.flows.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// From here on the program gets the packets of both ends.
+    pub(super) fn publish(&self, place: u32, keys: &[FlowKey; 2]) -> io::Result<()> {
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = [reference(place, CLIENT), reference(place, BACKEND)];
+        let published = raw::insert_keys(self.keys.as_fd(), keys, &values);
+        if published.is_err() {
+            for key in keys {
+                let _ = raw::remove_key(self.keys.as_fd(), key);
+            }
+        }
+        published
+    }
+
+    /// From here on the local TCP gets them.
+    pub(super) fn withdraw(&self, place: u32, keys: &[FlowKey; 2]) {
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.table.client_key_released(place) {
+            let _ = raw::remove_key(self.keys.as_fd(), &keys[CLIENT]);
+        }
+        let _ = raw::remove_key(self.keys.as_fd(), &keys[BACKEND]);
+    }
+
+    pub(super) fn hand_over(&self, flow: NewFlow) {
+        // The collector lives as long as the process; without it nothing of this would be running.
+        let _ = self.to_collector.send(flow);
+    }
+}
