@@ -12,6 +12,7 @@ pub mod dial;
 pub mod drain;
 pub mod farewell;
 pub mod handoff;
+mod label_set;
 pub mod lifeline;
 pub mod limits;
 pub mod proxy_protocol;
