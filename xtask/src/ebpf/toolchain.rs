@@ -33,6 +33,8 @@ impl Toolchain {
         if !folder.join(COMPLETE).exists() {
             install(&folder).context(ADVICE)?;
         }
+        // The compiler names its own sources by canonical paths, which have to be those that are remapped.
+        let folder = fs::canonicalize(&folder).with_context(|| format!("{} is not there", folder.display()))?;
         Ok(Self::Private { folder })
     }
 
