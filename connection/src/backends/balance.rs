@@ -41,7 +41,7 @@ impl Picker {
             Self::LeastConnections { next } => {
                 let first = next.fetch_add(1, Ordering::Relaxed);
                 let turns = (0..list.len()).map(|turn| first.wrapping_add(turn) % list.len());
-                // Of equal ones min_by_key takes the first, which is another one each time.
+                // Of equal ones min_by takes the first, which is another one each time.
                 turns.filter(|index| is_candidate(*index)).min_by(|one, other| load(&list[*one], &list[*other]))
             }
             Self::RoundRobin { schedule, next } => {
