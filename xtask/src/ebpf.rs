@@ -4,6 +4,7 @@ mod record;
 mod toolchain;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -78,6 +79,7 @@ fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
         cargo.env_remove(variable);
     }
     toolchain.prepare(&mut cargo)?;
+    cargo.env("RUSTC_WRAPPER", wrapper(&target)?);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain)?.join("\x1f"));
     succeed(&mut cargo)?;
     let linked = target.join(TRIPLE).join("release/router-ebpf");
@@ -101,6 +103,16 @@ fn rustflags(toolchain: &Toolchain) -> Result<Vec<String>> {
     Ok(flags)
 }
 
+/// A program before the compiler: cargo makes a crate's metadata, and with them the names of its symbols, from the folder
+/// that it is in; here it is made from name and version.
+fn wrapper(target: &Path) -> Result<PathBuf> {
+    let script = target.join("rustc-wrapper");
+    fs::create_dir_all(target).with_context(|| format!("make {}", target.display()))?;
+    fs::write(&script, WRAPPER).with_context(|| format!("write {}", script.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
 fn cargo_home() -> Result<PathBuf> {
     match (std::env::var_os("CARGO_HOME"), std::env::var_os("HOME")) {
         (Some(folder), _) => Ok(folder.into()),
@@ -112,5 +124,15 @@ fn cargo_home() -> Result<PathBuf> {
 /// What the router embeds.
 const OBJECT: &str = "router-ebpf/object/router-ebpf.o";
 const TARGET: &str = "target/ebpf";
+const WRAPPER: &str = r#"#!/bin/sh
+rustc=$1
+shift
+for argument do
+    shift
+    case $argument in metadata=*) argument=metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION ;; esac
+    set -- "$@" "$argument"
+done
+exec "$rustc" "$@"
+"#;
 /// Little-endian, as all machines are that the router runs on.
 const TRIPLE: &str = "bpfel-unknown-none";
