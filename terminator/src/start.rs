@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
+use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
@@ -15,7 +16,7 @@ use tracing::warn;
 use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked_memory_limit};
 use crate::identity::{Identity, Start};
 use crate::live_tls::LiveTls;
-use crate::reload::{self, Keeper, Sources, files_of, folders_with_content};
+use crate::reload::{self, Keeper, Sources, files_of};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TlsConfigError;

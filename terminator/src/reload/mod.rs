@@ -1,22 +1,19 @@
 //! Keeps what is served up to date with the tenant's files, for as long as the terminator runs: watches, looks, replaces,
 //! and says so in the words of whoever has to act.
 
-mod folders;
 mod sources;
-mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use connection::files::{Fingerprint, Watch};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-pub(crate) use self::folders::folders_with_content;
 use self::sources::SETTLING;
 pub(crate) use self::sources::{Event, Sources, files_of};
-use self::watch::{Fingerprint, Watch};
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
 use crate::live_tls::LiveTls;
 
