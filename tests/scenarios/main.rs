@@ -27,6 +27,7 @@ mod privileges;
 mod proxy_protocol;
 mod real_clients;
 mod rejects;
+mod reload;
 mod resets;
 mod rotation;
 mod router_crash;
