@@ -6,6 +6,7 @@
 mod support;
 
 mod access_log;
+mod backend_tls;
 mod certificates;
 mod client_certificates;
 mod confinement;
