@@ -14,5 +14,6 @@ mod deadlines;
 mod drain;
 mod ends;
 mod names;
+mod proxy_header;
 mod start_up;
 mod versions;
