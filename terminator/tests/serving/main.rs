@@ -15,5 +15,6 @@ mod drain;
 mod ends;
 mod names;
 mod proxy_header;
+mod resumption;
 mod start_up;
 mod versions;
