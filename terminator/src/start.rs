@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
+use connection::backends::ConnectProbe;
 use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -94,6 +95,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         names: TenantNames::new(&config, index),
         tls,
         backends: Arc::new(Backends::of(tenant)),
+        probe: ConnectProbe::of(tenant),
         limits: Arc::new(Limits::new(tenant.limits.max_connections, tenant.limits.handshake_rate)),
         connect_timeout: tenant.connect_timeout,
         proxy_protocol: tenant.proxy_protocol.clone(),

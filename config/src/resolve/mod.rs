@@ -1,6 +1,7 @@
 //! The file's types to the model: defaults, bounds, and the rules that hold between fields.
 //! Goes on after an error wherever it can, so that one run shows them all.
 
+mod backend_tls;
 mod client_validation;
 mod context;
 mod identity;

@@ -17,9 +17,8 @@ use tracing::{info, warn};
 use self::balance::Picker;
 use self::health::{Health, Verdict};
 use crate::DialError;
-use crate::proxy_protocol::own_header;
 
-pub use self::probe::probe;
+pub use self::probe::{ConnectProbe, Probe, probe};
 
 /// The backends of one tenant.
 #[derive(Debug)]
@@ -29,8 +28,6 @@ pub struct Backends {
     list: Vec<Backend>,
     picker: Picker,
     check: Option<HealthCheck>,
-    /// What a probe sends first, so that a backend that expects a PROXY header finds one.
-    probe_header: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -70,8 +67,7 @@ pub struct Lease {
 impl Backends {
     /// The backends of a tenant of the configuration.
     pub fn of(tenant: &Tenant) -> Self {
-        let probe_header = tenant.proxy_protocol.as_ref().map(own_header).unwrap_or_default();
-        Self { probe_header, ..Self::new(&tenant.name, &tenant.backends, tenant.balance, tenant.health_check) }
+        Self::new(&tenant.name, &tenant.backends, tenant.balance, tenant.health_check)
     }
 
     /// The backends of the same tenant under a changed configuration. Those that stay keep what is known of them: their
@@ -100,7 +96,6 @@ impl Backends {
             list: targets.iter().map(backend).collect(),
             picker: Picker::new(balance, targets),
             check,
-            probe_header: Vec::new(),
         }
     }
 
@@ -132,7 +127,7 @@ impl Backends {
                 }
                 Err(error) => {
                     if error.is_the_backends() {
-                        self.observe(lease.index, false);
+                        self.observe(lease.index, Err(&error));
                     }
                     let hopeless = error.is_ours() || others == 0 || Instant::now() >= deadline;
                     if hopeless {
@@ -176,16 +171,17 @@ impl Backends {
     }
 
     /// Takes note of a probe, or of a connection that failed, and says so when it changes what the backend gets.
-    fn observe(&self, index: usize, worked: bool) {
+    fn observe(&self, index: usize, result: Result<(), &DialError>) {
         let Some(check) = &self.check else { return };
         let backend = &self.list[index];
         let (tenant, address) = (&self.tenant, backend.address);
-        match backend.state.health.observe(worked, check) {
+        match backend.state.health.observe(result.is_ok(), check) {
             Verdict::AsBefore => {}
             Verdict::CameUp => info!(tenant, backend = %address, "backend is healthy again"),
             Verdict::WentDown => {
                 let left = self.candidates(&[]).count();
-                warn!(tenant, backend = %address, healthy = left, "backend is unhealthy and gets no connections");
+                let reason = result.err().map(ToString::to_string).unwrap_or_default();
+                warn!(tenant, backend = %address, healthy = left, reason, "backend is unhealthy and gets no connections");
             }
         }
     }

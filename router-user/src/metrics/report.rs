@@ -237,6 +237,14 @@ fn terminators(page: &mut Exposition, config: &Config, terminators: &[Terminator
             page.sample(name, &labels, count.count);
         }
     }
+    let name = "sni_terminator_backend_handshakes_total";
+    page.family(name, "counter", "TLS handshakes with backends by how they ended.");
+    for (tenant, status) in &answered {
+        for count in &status.backend_handshakes {
+            let labels = [("tenant", *tenant), ("outcome", &*count.outcome), ("reason", &*count.reason)];
+            page.sample(name, &labels, count.count);
+        }
+    }
     let name = "sni_terminator_handshake_seconds";
     page.family(name, "histogram", "Seconds that successful TLS handshakes took.");
     for (tenant, status) in &answered {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use ::connection::Backends;
-use ::connection::backends::probe;
+use ::connection::backends::{ConnectProbe, probe};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -26,12 +26,13 @@ async fn keep_probing(mut policy: watch::Receiver<Arc<Policy>>) {
     let mut probed: HashMap<*const Backends, (Arc<Backends>, AbortHandle)> = HashMap::new();
     loop {
         let current = policy.borrow_and_update().clone();
-        let checked = current.tenants.iter().filter_map(|tenant| tenant.backends.as_ref());
         let mut before = std::mem::take(&mut probed);
-        for backends in checked.filter(|backends| backends.are_checked()) {
-            let entry = before
-                .remove(&Arc::as_ptr(backends))
-                .unwrap_or_else(|| (backends.clone(), tokio::spawn(probe(backends.clone())).abort_handle()));
+        for tenant in &current.tenants {
+            let Some(backends) = tenant.backends.as_ref().filter(|backends| backends.are_checked()) else { continue };
+            let entry = before.remove(&Arc::as_ptr(backends)).unwrap_or_else(|| {
+                let probes = tokio::spawn(probe(backends.clone(), ConnectProbe::of(&tenant.settings)));
+                (backends.clone(), probes.abort_handle())
+            });
             probed.insert(Arc::as_ptr(backends), entry);
         }
         before.into_values().for_each(|(_, probes)| probes.abort());
