@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use ::connection::label_set;
 use config::{Config, LoadError};
@@ -116,6 +117,7 @@ impl Reloader {
 
     /// Puts it in force. Resolves when every worker serves by it.
     pub(super) async fn commit(&self, prepared: Prepared) {
+        let began = Instant::now();
         let Prepared { config, sockets } = prepared;
         let policy = Arc::new(self.shared.policy.current().succeed(config));
         for (name, _) in &sockets {
@@ -135,6 +137,6 @@ impl Reloader {
         self.shared.reloads.count(ReloadOutcome::Ok);
         let (listeners, tenants) = (policy.config.listeners.len(), policy.tenants.len());
         self.shared.policy.replace(policy);
-        info!(listeners, tenants, "the new configuration is in force");
+        info!(listeners, tenants, took = ?began.elapsed(), "the new configuration is in force");
     }
 }
