@@ -21,6 +21,7 @@ mod half_close;
 mod key_files;
 mod limits;
 mod listeners_and_names;
+mod model_cases;
 mod passthrough_mutual_tls;
 mod post_quantum;
 mod privileges;
