@@ -9,6 +9,7 @@ mod backend_unavailable;
 mod backends;
 mod bulk_transfer;
 mod certificates;
+mod check;
 mod client_validation;
 mod command_line;
 mod crate_edges;
