@@ -10,6 +10,7 @@ mod moment;
 mod pem_file;
 mod refused;
 mod resolver;
+mod strength;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
-pub(crate) use client_ca::{ClientAnchors, read_cas};
+pub(crate) use client_ca::{ClientAnchors, read_cas, read_crls};
 pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
@@ -31,7 +32,8 @@ pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use refused::{refuse, with_refused};
 pub(crate) use resolver::CertificateResolver;
-pub(crate) use validity::{Finding, covers, findings, not_covered};
+pub(crate) use strength::KeyStrength;
+pub(crate) use validity::{Finding, covers, findings, is_for_clients, not_covered, outside_its_dates};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]
