@@ -1,5 +1,6 @@
 //! The kernel carries passthrough connections past the router, in network namespaces of their own.
 
+mod auto;
 mod fallbacks;
 mod forgeries;
 mod lifetime;

@@ -64,6 +64,16 @@ impl Site {
         setup: impl FnOnce(Setup) -> Setup,
         prepare: impl FnOnce(&Network),
     ) -> Option<Self> {
+        Self::started_by(scenario, setup, prepare, RouterProcess::start)
+    }
+
+    /// The same, with a router that is started in another way.
+    pub(super) fn started_by(
+        scenario: &str,
+        setup: impl FnOnce(Setup) -> Setup,
+        prepare: impl FnOnce(&Network),
+        start: impl FnOnce(Setup) -> anyhow::Result<RouterProcess> + Send,
+    ) -> Option<Self> {
         if !require_root(scenario).unwrap() {
             return None;
         }
@@ -91,7 +101,7 @@ impl Site {
             .tenant(Tenant::passthrough("four", &[NAME], backends[0].address()))
             .tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address()));
         let setup = setup(base);
-        let router = network.router.run(|| RouterProcess::start(setup)).unwrap();
+        let router = network.router.run(|| start(setup)).unwrap();
         Some(Self { network, router, served, failures, _backends: backends })
     }
 
@@ -124,7 +134,8 @@ impl Site {
         })
         .unwrap();
         let page = self.network.router.run(|| self.router.admin_get("/metrics")).unwrap().body;
-        assert_eq!(metrics.sum(PATHS, &[("path", path)]), connections as f64, "{page}");
+        let log = self.tail_of_log();
+        assert_eq!(metrics.sum(PATHS, &[("path", path)]), connections as f64, "{page}\n{log}");
         assert_eq!(metrics.sum(PATHS, &[]), connections as f64, "{page}");
         if path == "cut_through" {
             let forwarded = [("program", "cut_through"), ("verdict", "forwarded")];

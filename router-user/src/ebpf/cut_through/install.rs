@@ -91,6 +91,7 @@ impl CutThrough {
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
         let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        self.untouched(sighting)?;
         if raw::has_ip_options(client) {
             return Err(Fallback::IpOptions);
         }
@@ -221,6 +222,11 @@ impl CutThrough {
         NotCut::Relay { client, backend, reason }
     }
 
+    /// Whether packets reach the program as their sender made them, or merged so that they can be cut again.
+    fn untouched(&self, sighting: Sighting) -> Result<(), Fallback> {
+        if self.state.merges(sighting.arrives) { Err(Fallback::ReceiveOffload) } else { Ok(()) }
+    }
+
     fn socket(&self, candidate: &Candidate, backend: SocketAddr, port: u16) -> io::Result<TcpSocket> {
         let any: SocketAddr = match backend {
             SocketAddr::V4(_) => ([0, 0, 0, 0], port).into(),
@@ -244,8 +250,11 @@ impl CutThrough {
         eligibility::both(&raw::connection_info(client)?, &backend_info)?;
         let local = canonical(backend.local_addr()?);
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
+        self.untouched(sighting)?;
         let numbers = numbers(backend)?;
         raw::set_repair(backend, Repair::OffWithoutProbe)?;
+        // Repair mode has ended it (net/ipv4/tcp.c, TCP_REPAIR), and other backends are dialled from the same port.
+        SockRef::from(backend).set_reuse_address(true)?;
         let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, unread: 0, sighting };
 
         let mut client_side = Side {

@@ -156,27 +156,6 @@ pub(super) fn wait_for_packets_on_their_way() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The kind of hardware behind an interface (ARPHRD_*, include/uapi/linux/if_arp.h).
-pub(super) fn hardware_type(interface: &str) -> io::Result<u16> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-    // SAFETY: ifreq is plain data for which zeroes are valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *place = byte.cast_signed();
-    }
-    // SAFETY: the descriptor is open; SIOCGIFHWADDR reads the name and writes the union's ifru_hwaddr.
-    let family = unsafe {
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        request.ifr_ifru.ifru_hwaddr.sa_family
-    };
-    Ok(family)
-}
-
 /// Adds or overwrites both keys with one call.
 pub(super) fn insert_keys(map: BorrowedFd<'_>, keys: &[FlowKey; 2], values: &[u32; 2]) -> io::Result<()> {
     let mut attributes = BatchAttributes {
@@ -253,6 +232,11 @@ impl FlowTable {
         }
         let start = ptr::NonNull::new(start.cast()).ok_or(io::ErrorKind::Other)?;
         Ok(Self { start, count })
+    }
+
+    /// How many flows there can be.
+    pub(super) fn places(&self) -> usize {
+        self.count
     }
 
     pub(super) fn read(&self, index: u32) -> Flow {
