@@ -3,8 +3,11 @@
 mod auto;
 mod fallbacks;
 mod forgeries;
+mod interfaces;
 mod lifetime;
 mod loss;
+mod netfilter;
+mod path_mtu;
 mod site;
 mod suite;
 

@@ -31,11 +31,15 @@ pub enum Tool {
     Nginx,
     /// What checks and tests Prometheus' rules.
     PromTool,
+    /// What writes firewall and NAT rules.
+    Nft,
+    /// What switches the offloads of network cards.
+    Ethtool,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -44,6 +48,8 @@ impl Tool {
         Self::HaProxy,
         Self::Nginx,
         Self::PromTool,
+        Self::Nft,
+        Self::Ethtool,
     ];
 
     /// What a person would call it.
@@ -57,6 +63,8 @@ impl Tool {
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
             Self::PromTool => "promtool",
+            Self::Nft => "nft",
+            Self::Ethtool => "ethtool",
         }
     }
 
@@ -82,6 +90,8 @@ impl Tool {
             Self::HaProxy => &["haproxy"],
             Self::Nginx => &["nginx", "libnginx-mod-stream"],
             Self::PromTool => &["prometheus"],
+            Self::Nft => &["nftables"],
+            Self::Ethtool => &["ethtool"],
         }
     }
 }

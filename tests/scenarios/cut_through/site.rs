@@ -79,6 +79,15 @@ impl Site {
         }
         let network = network();
         prepare(&network);
+        Some(Self::on(network, setup, start))
+    }
+
+    /// On a network of the scenario's own.
+    pub(super) fn on(
+        network: Network,
+        setup: impl FnOnce(Setup) -> Setup,
+        start: impl FnOnce(Setup) -> anyhow::Result<RouterProcess> + Send,
+    ) -> Self {
         let served = Arc::new(AtomicU64::new(0));
         let failures: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
         let backends =
@@ -102,7 +111,7 @@ impl Site {
             .tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address()));
         let setup = setup(base);
         let router = network.router.run(|| start(setup)).unwrap();
-        Some(Self { network, router, served, failures, _backends: backends })
+        Self { network, router, served, failures, _backends: backends }
     }
 
     fn tail_of_log(&self) -> String {
@@ -177,11 +186,16 @@ impl Site {
 /// Three hosts whose router leaves ports for cut-through.
 pub(super) fn network() -> Network {
     let network = Network::isolated().unwrap();
+    leave_ports(&network);
+    network
+}
+
+/// For cut-through.
+pub(super) fn leave_ports(network: &Network) {
     network.router.set("ipv4/ip_local_port_range", "32768 60999").unwrap();
     // Cut-through does not need it, and a packet that it lets through must not find its way.
     network.router.set("ipv4/ip_forward", "0").unwrap();
     network.router.set("ipv6/conf/all/forwarding", "0").unwrap();
-    network
 }
 
 /// The client's end of a plan.

@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::conntrack::Conntrack;
 use super::ending::reset_both;
 use super::flows::{FlowEnd, FlowOutcome};
 use super::install::Opening;
@@ -82,6 +83,7 @@ pub(super) struct Collector {
     /// Flows whose RST may have been meant for nobody, and when to look again.
     doubtful: VecDeque<(Instant, u32)>,
     next_sweep: Instant,
+    conntrack: Conntrack,
 }
 
 impl Collector {
@@ -95,6 +97,7 @@ impl Collector {
             lingering: VecDeque::new(),
             doubtful: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
+            conntrack: Conntrack::default(),
         }
     }
 
@@ -187,13 +190,15 @@ impl Collector {
             warn!(%error, "membarrier(2)");
             thread::sleep(Duration::from_millis(50));
         }
+        let mut alone = Vec::new();
         for place in places {
             let Some(flow) = self.live.get_mut(place) else { continue };
             let Some(mut opening) = flow.opening.take() else { continue };
             match opening.bring(&self.state, *place) {
                 Ok(false) => {
                     opening.vanish();
-                    self.state.table.set_stage(*place, LifeStage::Carried as u32);
+                    self.state.table.set_stage(*place, LifeStage::Carried as u16);
+                    alone.extend(flow.connections());
                 }
                 Ok(true) => flow.opening = Some(opening),
                 Err(error) => {
@@ -203,6 +208,7 @@ impl Collector {
                 }
             }
         }
+        self.conntrack.forget(&alone);
     }
 
     /// The programs have seen the end of a flow.

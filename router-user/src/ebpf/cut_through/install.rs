@@ -156,7 +156,7 @@ impl CutThrough {
             Err(reason) => return Err(self.relay(&attempt, client, backend, reason)),
         };
         let generation = self.state.table.read(place).generation.wrapping_add(1);
-        let flow = record::flow(&client_side, &backend_side, identity, generation);
+        let flow = record::flow(&client_side, &backend_side, identity, generation, idle_timeout);
         let keys = [client_side.key(), backend_side.key()];
         self.state.table.write(place, flow);
         // From here on a crash resets the backend, and through it the client; see `Opening`.
@@ -276,6 +276,13 @@ impl CutThrough {
             client_side.numbers.receive = receive;
         }
         eligibility::both(&client_side.info, &backend_info)?;
+        // What was seen may have been another connection's, of the same addresses and ports.
+        if client_side.peers_syn() != client_side.sighting.sequence {
+            return Err(Fallback::ClientNotSeen);
+        }
+        if backend_side.own_syn() != backend_side.sighting.sequence {
+            return Err(Fallback::BackendNotSeen);
+        }
         let bytes = client_side.unread as usize;
         if bytes > SMALL && make_room(backend)? < bytes * 2 {
             return Err(Fallback::LongHello);

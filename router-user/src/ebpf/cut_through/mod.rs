@@ -5,6 +5,7 @@
 mod adopt;
 mod attach;
 mod collector;
+mod conntrack;
 mod eligibility;
 mod ending;
 mod fallback;
@@ -73,7 +74,7 @@ impl CutThrough {
 
     /// Whether the kernel carries the flow alone, so that the process may leave.
     pub fn is_alone(&self, place: Place) -> bool {
-        self.state.table.stage(place.0) == LifeStage::Carried as u32
+        self.state.table.stage(place.0) == LifeStage::Carried as u16
     }
 }
 

@@ -35,8 +35,10 @@ pub(super) struct ConnectionInfo {
     pub(super) announced_segment: u32,
     /// Payload bytes received in order, a FIN included.
     pub(super) received: u64,
-    /// Payload bytes sent.
+    /// Payload bytes sent, those that were sent again counted once.
     pub(super) sent: u64,
+    /// Payload bytes that wait to be sent.
+    pub(super) unsent: u32,
     /// Segments that arrived out of order.
     pub(super) out_of_order: u32,
 }
@@ -127,7 +129,8 @@ pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
         send_segment: word(16),
         announced_segment: word(84),
         received: long(128),
-        sent: long(200),
+        sent: long(200).wrapping_sub(long(208)),
+        unsent: word(144),
         out_of_order: word(224),
     })
 }
@@ -282,12 +285,12 @@ impl FlowTable {
         unsafe { (&raw mut (*self.place(index)).ended).write_volatile(0) };
     }
 
-    pub(super) fn stage(&self, index: u32) -> u32 {
+    pub(super) fn stage(&self, index: u32) -> u16 {
         // SAFETY: as above.
         unsafe { (&raw const (*self.place(index)).stage).read_volatile() }
     }
 
-    pub(super) fn set_stage(&self, index: u32, stage: u32) {
+    pub(super) fn set_stage(&self, index: u32, stage: u16) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.place(index)).stage).write_volatile(stage) };
     }

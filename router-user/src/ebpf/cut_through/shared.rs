@@ -86,7 +86,7 @@ impl State {
     /// The keys of the place must be gone.
     pub(super) fn give_back_place(&self, place: u32) {
         let generation = self.table.read(place).generation;
-        self.table.write(place, Flow { generation, stage: LifeStage::Free as u32, ..Flow::default() });
+        self.table.write(place, Flow { generation, stage: LifeStage::Free as u16, ..Flow::default() });
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(place);
         self.flows.fetch_sub(1, Ordering::Relaxed);
     }

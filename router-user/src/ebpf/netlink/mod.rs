@@ -6,7 +6,7 @@ mod message;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
 };
@@ -24,6 +24,11 @@ impl Netlink {
     /// For interfaces, addresses and traffic control.
     pub(super) fn route() -> io::Result<Self> {
         Self::open(NETLINK_ROUTE, 0)
+    }
+
+    /// For conntrack.
+    pub(super) fn netfilter() -> io::Result<Self> {
+        Self::open(Some(NETFILTER), 0)
     }
 
     /// Hears of changes of interfaces; see [`heard`](Self::heard).
