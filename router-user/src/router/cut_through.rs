@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
-use config::{Config, DataPath, Tenant};
+use config::{Config, DataPath, Listener, Mode as TenantMode, Tenant};
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::access::AccessRecord;
 use super::connection::Arrival;
@@ -21,43 +21,90 @@ use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, FlowEnd, Identity, Loaded, NotCut, Place,
+    AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut,
+    Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
-/// The part that needs the privileges of the start; `None` when it is not configured.
-pub(super) fn load(config: &Config) -> Option<Result<Loaded, Unavailable>> {
-    (config.data_path == DataPath::CutThrough).then(|| Loaded::load(&config.runtime_dir))
+/// What the start with privileges has come to.
+pub(super) enum Started {
+    /// As [`CuttingThrough::NotConfigured`].
+    NotConfigured,
+    /// As [`CuttingThrough::OfNoUse`].
+    OfNoUse,
+    /// Ready, or not to be had.
+    Tried(Result<Box<Loaded>, Unavailable>),
 }
 
-/// What the process has to keep: TCP_REPAIR asks for it for each connection.
-pub(super) fn capabilities(loaded: &Option<Result<Loaded, Unavailable>>) -> CapabilitySet {
-    if matches!(loaded, Some(Ok(_))) { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
-}
+impl Started {
+    /// The part that needs the privileges of the start. With `Auto` the self-test decides.
+    pub(super) fn load(config: &Config) -> Self {
+        let trust = match config.data_path {
+            DataPath::CutThrough => Trust::Configured,
+            DataPath::Auto if !is_of_use(config) => return Self::OfNoUse,
+            DataPath::Auto => Trust::SelfTest,
+            DataPath::Splice | DataPath::Copy => return Self::NotConfigured,
+        };
+        Self::Tried(Loaded::load(&config.runtime_dir, trust).map(Box::new))
+    }
 
-/// The other part.
-pub(super) fn start(
-    loaded: Option<Result<Loaded, Unavailable>>,
-    policy: Arc<LivePolicy>,
-    access_log: Option<AccessLog>,
-) -> CuttingThrough {
-    let Some(loaded) = loaded else { return CuttingThrough::NotConfigured };
-    let on_adopted_end = move |end: AdoptedEnd| adopted(&policy.current(), access_log.as_ref(), &end);
-    match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
-        Ok(cut_through) => CuttingThrough::Running(cut_through),
-        Err(reason) => {
-            warn!(reason = reason.reason(), "cut-through: off, all connections are relayed: {reason}");
-            if let Unavailable::Verifier { log, .. } = &reason {
-                debug!("{log}");
+    /// What the process has to keep: TCP_REPAIR asks for it for each connection.
+    pub(super) fn capabilities(&self) -> CapabilitySet {
+        if matches!(self, Self::Tried(Ok(_))) { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
+    }
+
+    /// The other part.
+    pub(super) fn finish(self, policy: Arc<LivePolicy>, access_log: Option<AccessLog>) -> CuttingThrough {
+        let loaded = match self {
+            Self::NotConfigured => return CuttingThrough::NotConfigured,
+            Self::OfNoUse => return CuttingThrough::OfNoUse,
+            Self::Tried(loaded) => loaded,
+        };
+        let data_path = policy.current().config.data_path;
+        let on_adopted_end = move |end: AdoptedEnd| adopted(&policy.current(), access_log.as_ref(), &end);
+        match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
+            Ok(cut_through) => CuttingThrough::Running(cut_through),
+            Err(reason) => {
+                report(data_path, &reason);
+                CuttingThrough::Unavailable(reason)
             }
-            CuttingThrough::Unavailable(reason)
         }
     }
 }
 
+/// With `Auto` it is nothing to worry about that a process may not do it, or that a kernel cannot.
+fn report(data_path: DataPath, reason: &Unavailable) {
+    match (data_path, reason) {
+        (DataPath::Auto, Unavailable::NotPermitted { .. } | Unavailable::Kernel { .. }) => {
+            info!(reason = reason.reason(), "cut-through: off, all connections are relayed: {reason}");
+        }
+        _ => warn!(reason = reason.reason(), "cut-through: off, all connections are relayed: {reason}"),
+    }
+    if let Unavailable::Verifier { log, .. } = reason {
+        debug!("{log}");
+    }
+}
+
+/// Whether any connection could be carried: not one whose client or backend is on this host.
+fn is_of_use(config: &Config) -> bool {
+    let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
+    let to_outside = |tenant: &Tenant| {
+        tenant.mode == TenantMode::Passthrough
+            && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
+    };
+    config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
+}
+
 /// Before the dial: whether this client's connection can be given to the kernel.
 pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w CutThrough, Candidate)> {
-    let CuttingThrough::Running(cut_through) = &worker.shared.cut_through else { return None };
+    let cut_through = match &worker.shared.cut_through {
+        CuttingThrough::Running(cut_through) => cut_through,
+        CuttingThrough::OfNoUse => {
+            worker.counters.fallback(Fallback::Local);
+            return None;
+        }
+        CuttingThrough::NotConfigured | CuttingThrough::Unavailable(_) => return None,
+    };
     match cut_through.prepare(client) {
         Ok(candidate) => Some((cut_through, candidate)),
         Err(reason) => {

@@ -26,6 +26,8 @@ pub(super) struct State {
     /// Held while keys are added or removed: the client's key of a flow that is over may belong to a newer one.
     publishing: Mutex<()>,
     to_collector: Sender<NewFlow>,
+    /// Indexes of interfaces whose packets cannot be translated.
+    merging: Mutex<Vec<u32>>,
     /// Places in use.
     pub(super) flows: AtomicU64,
     /// Flows whose sockets still exist.
@@ -59,6 +61,7 @@ impl State {
             free: Mutex::new(free),
             publishing: Mutex::new(()),
             to_collector,
+            merging: Mutex::default(),
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
         }
@@ -83,7 +86,7 @@ impl State {
     /// The keys of the place must be gone.
     pub(super) fn give_back_place(&self, place: u32) {
         let generation = self.table.read(place).generation;
-        self.table.write(place, Flow { generation, stage: LifeStage::Free as u32, ..Flow::default() });
+        self.table.write(place, Flow { generation, stage: LifeStage::Free as u16, ..Flow::default() });
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(place);
         self.flows.fetch_sub(1, Ordering::Relaxed);
     }
@@ -108,6 +111,15 @@ impl State {
             let _ = raw::remove_key(self.keys.as_fd(), &keys[CLIENT]);
         }
         let _ = raw::remove_key(self.keys.as_fd(), &keys[BACKEND]);
+    }
+
+    pub(super) fn set_merging(&self, interfaces: Vec<u32>) {
+        *self.merging.lock().unwrap_or_else(PoisonError::into_inner) = interfaces;
+    }
+
+    /// Whether packets that arrive there cannot be translated.
+    pub(super) fn merges(&self, interface: u32) -> bool {
+        self.merging.lock().unwrap_or_else(PoisonError::into_inner).contains(&interface)
     }
 
     pub(super) fn hand_over(&self, flow: NewFlow) {
