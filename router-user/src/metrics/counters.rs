@@ -1,5 +1,6 @@
 //! What one worker counts. Only that worker writes, so relaxed atomics never contend.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use config::{Config, Mode};
@@ -44,7 +45,10 @@ pub struct TenantCounters {
 
 /// One live connection of a tenant, counted for as long as the guard lives.
 #[derive(Debug)]
-pub struct Active<'c>(&'c AtomicU64);
+pub struct Active {
+    counters: Arc<WorkerCounters>,
+    tenant: usize,
+}
 
 impl WorkerCounters {
     /// Zeroes for all tenants of `config`.
@@ -68,6 +72,12 @@ impl WorkerCounters {
             hello_seconds: Histogram::new(SECONDS_BOUNDS),
             tenants: tenants.collect(),
         }
+    }
+
+    /// Counts a live connection of a tenant until the guard is dropped.
+    pub fn active(self: &Arc<Self>, tenant: usize) -> Active {
+        self.tenants[tenant].active.fetch_add(1, Ordering::Relaxed);
+        Active { counters: Arc::clone(self), tenant }
     }
 
     /// Counts the end of a peek step.
@@ -112,12 +122,6 @@ impl WorkerCounters {
 }
 
 impl TenantCounters {
-    /// Counts a live connection until the guard is dropped.
-    pub fn active(&self) -> Active<'_> {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        Active(&self.active)
-    }
-
     /// Counts a connection's end.
     pub fn ended(&self, outcome: ConnectionOutcome) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
@@ -134,9 +138,9 @@ impl TenantCounters {
     }
 }
 
-impl Drop for Active<'_> {
+impl Drop for Active {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.counters.tenants[self.tenant].active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

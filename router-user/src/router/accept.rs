@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
+use super::live::LiveGuard;
 use super::worker::Worker;
 
 /// Accepts until the drain; what the kernel has already completed by then is still served.
@@ -47,6 +48,13 @@ pub(super) async fn accept_loop(worker: Rc<Worker>, listener: usize, socket: Tcp
 
 type Accepted = (OwnedSemaphorePermit, TcpStream, SocketAddr);
 
+/// What a connection occupies as long as anything of it is there.
+#[derive(Debug)]
+pub(super) struct Held {
+    _permit: OwnedSemaphorePermit,
+    _live: LiveGuard,
+}
+
 async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, client) = socket.accept().await?;
@@ -55,11 +63,8 @@ async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Ac
 
 fn start(worker: &Rc<Worker>, listener: usize, (permit, stream, client): Accepted) {
     let worker = worker.clone();
-    let live = worker.live.enter();
-    tokio::task::spawn_local(async move {
-        serve(&worker, listener, stream, client).await;
-        drop((permit, live));
-    });
+    let held = Held { _permit: permit, _live: worker.live.enter() };
+    tokio::task::spawn_local(async move { serve(&worker, listener, stream, client, held).await });
 }
 
 /// Closing a listening socket resets what waits in its queue and whose handshake has begun, so both are served first.

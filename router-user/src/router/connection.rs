@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use ::connection::limits::Exceeded;
+use ::connection::limits::{Admission, Exceeded};
 use ::connection::{Alert, ConnectionId};
 use config::Listener;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::accept::Held;
 use super::access::AccessRecord;
 use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
 use super::peek::{Hello, PeekError};
@@ -27,7 +28,9 @@ pub(super) struct Arrival<'w> {
     pub(super) id: ConnectionId,
     /// The listener that accepted it.
     pub(super) listener: &'w Listener,
-    /// The client, IPv4 as IPv4 also on a dual-stack socket; where a trusted sender says who it is, what that says.
+    /// Who connected, IPv4 as IPv4 also on a dual-stack socket.
+    pub(super) peer: SocketAddr,
+    /// The same; where a trusted sender says who the client is, what that says.
     pub(super) client: SocketAddr,
     /// Where the client connected to, if a trusted sender said so.
     pub(super) told_local: Option<SocketAddr>,
@@ -51,13 +54,15 @@ impl Arrival<'_> {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStream, client: SocketAddr) {
+pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStream, peer: SocketAddr, held: Held) {
     let listener = &worker.shared.config.listeners[listener_index];
     let accepted = Instant::now();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut arrival = Arrival {
         id: worker.ids.next(),
         listener,
-        client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+        peer,
+        client: peer,
         told_local: None,
         accepted,
         accepted_at: SystemTime::now(),
@@ -97,14 +102,26 @@ pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStr
         }
     };
     record.tenant(tenant);
-    let _admission = match worker.shared.limits[tenant].admit() {
+    let admission = match worker.shared.limits[tenant].admit() {
         Ok(admission) => admission,
         Err(exceeded) => return fail(worker, stream, record, over_limit(tenant, mode, exceeded)).await,
     };
     match mode {
-        Mode::Passthrough => passthrough::serve(worker, tenant, stream, &arrival, record).await,
+        Mode::Passthrough => {
+            let occupied = Occupied { admission, held };
+            passthrough::serve(worker, tenant, stream, &arrival, record, occupied).await;
+        }
         _ => terminate::serve(worker, tenant, stream, &arrival, &hello, record).await,
     }
+}
+
+/// What is given back at the connection's end, whoever sees it.
+#[derive(Debug)]
+pub(super) struct Occupied {
+    /// One of the tenant's connections.
+    pub(super) admission: Admission,
+    /// One of the listener's and of the worker's.
+    pub(super) held: Held,
 }
 
 fn over_limit(tenant: usize, mode: Mode, exceeded: Exceeded) -> TenantFailure {

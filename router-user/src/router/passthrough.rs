@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::connection::{Arrival, TenantFailure, fail};
+use super::carried::CarriedConnection;
+use super::connection::{Arrival, Occupied, TenantFailure, fail};
 use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::worker::Worker;
@@ -24,11 +25,12 @@ pub(super) async fn serve(
     stream: TcpStream,
     arrival: &Arrival<'_>,
     mut record: AccessRecord<'_>,
+    occupied: Occupied,
 ) {
     let settings = &worker.shared.config.tenants[tenant];
     let counters = &worker.counters.tenants[tenant];
-    let _active = counters.active();
-    let candidate = cut_through::prepare(worker, &stream);
+    let active = worker.counters.active(tenant);
+    let candidate = cut_through::prepare(worker, &stream, arrival.peer);
     let dialled = Instant::now();
     let Some(backends) = &worker.shared.backends[tenant] else { return };
     let header = proxy_header(settings, arrival, &stream, record.server_name());
@@ -36,7 +38,7 @@ pub(super) async fn serve(
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
-    let (dialled, _lease) = match connected {
+    let (dialled, lease) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
@@ -50,8 +52,17 @@ pub(super) async fn serve(
     };
     let (stream, backend) = match cut_through::switch(worker, tenant, stream, dialled, arrival) {
         Switched::Not(stream, backend) => (stream, backend),
-        Switched::Carried(cut_through, carried) => {
-            return cut_through::accompany(worker, tenant, cut_through, carried, record).await;
+        Switched::Carried(place) => {
+            let Occupied { admission, held } = occupied;
+            let connection = CarriedConnection {
+                tenant,
+                record: record.carried(),
+                _active: active,
+                _lease: lease,
+                _admission: admission,
+                _held: held,
+            };
+            return worker.carried.insert(place, connection);
         }
         Switched::Broken(error) => {
             counters.ended(ConnectionOutcome::BackendError);

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::accept;
+use super::carried::{self, CarriedConnections, Ends};
 use super::connection_id::ConnectionIds;
 use super::live::Live;
 use super::peek::Peeker;
@@ -65,6 +66,8 @@ pub(super) struct Worker {
     pub terminators: Vec<Option<TerminatorLink>>,
     /// Numbers for connections.
     pub(super) ids: ConnectionIds,
+    /// Connections that the kernel carries.
+    pub(super) carried: CarriedConnections,
     /// Connections that have not ended.
     pub(super) live: Live,
 }
@@ -78,14 +81,15 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = LocalSet::new().block_on(&runtime, run(Worker::new(index, shared.clone(), counters), sockets));
+        let (worker, ends) = Worker::new(index, shared.clone(), counters);
+        let result = LocalSet::new().block_on(&runtime, run(worker, ends, sockets));
         shared.ended.add_permits(1);
         result
     })
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> Self {
+    fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> (Self, Ends) {
         let config = &shared.config;
         let policy = match config.data_path {
             // Auto relays as long as cut-through is not proven on every path that it could take.
@@ -104,21 +108,28 @@ impl Worker {
                 Mode::Terminate(_) => Some(TerminatorLink::new(config.handoff_socket(&tenant.name))),
             })
             .collect();
-        Self {
+        let (carried, ends) = CarriedConnections::new();
+        let worker = Self {
             relay: RelayContext::new(policy),
             peekers,
             terminators,
             ids: ConnectionIds::new(index),
+            carried,
             live: Live::default(),
             shared,
             counters,
-        }
+        };
+        (worker, ends)
     }
 }
 
 /// Accepts until the drain, then stays until the last connection has ended.
-async fn run(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<()> {
+async fn run(worker: Worker, ends: Ends, sockets: Vec<TcpListener>) -> io::Result<()> {
     let worker = Rc::new(worker);
+    if let CuttingThrough::Running(_) = &worker.shared.cut_through {
+        // Ends with the runtime: whom it waits for is counted as live.
+        tokio::task::spawn_local(carried::accompany(worker.clone(), ends));
+    }
     let mut accepting = JoinSet::new();
     for (listener, socket) in sockets.into_iter().enumerate() {
         let socket = tokio::net::TcpListener::from_std(socket)?;
