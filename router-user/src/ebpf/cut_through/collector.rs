@@ -13,12 +13,11 @@ use aya::maps::{MapData, RingBuf};
 use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::conntrack::Conntrack;
 use super::ending::reset_both;
-use super::flows::{FlowEnd, FlowOutcome};
+use super::flows::{EndSender, FlowEnd, FlowOutcome, Place};
 use super::install::Opening;
 use super::raw::{self, field};
 use super::record::{Identity, delivered};
@@ -46,8 +45,8 @@ pub(super) struct NewFlow {
 /// Who hears of a flow's end.
 #[derive(Debug)]
 pub(super) enum Owner {
-    /// The connection's own task.
-    Task(oneshot::Sender<FlowEnd>),
+    /// The worker that accepted it.
+    Worker(EndSender),
     /// Nobody of this process: the flow's record says who it was.
     Adopted,
     /// It has been told.
@@ -260,9 +259,9 @@ impl Collector {
         let [client_to_backend, backend_to_client] = delivered(record);
         let end = FlowEnd { client_to_backend, backend_to_client, outcome };
         match std::mem::replace(&mut flow.owner, Owner::Told) {
-            Owner::Task(task) => {
-                // A task that is gone has been dropped by a drain: the line is the next process's.
-                let _ = task.send(end);
+            Owner::Worker(worker) => {
+                // A worker that is gone has been drained: the line is the next process's.
+                let _ = worker.send((Place { index: place, generation: flow.generation }, end));
             }
             Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
                 identity: Identity {
@@ -279,16 +278,18 @@ impl Collector {
         self.lingering.push_back((Instant::now() + LINGER, place));
     }
 
+    /// As many at a time as are due, so that their keys go with one call.
     fn free(&mut self, now: Instant) {
-        while let Some(&(due, place)) = self.lingering.front()
-            && due <= now
-        {
-            self.lingering.pop_front();
-            if let Some(flow) = self.live.remove(&place) {
-                self.state.withdraw(place, &flow.keys);
-                self.state.give_back_place(place);
-                self.state.ports.give_back(flow.backend, flow.port);
-            }
+        let due = self.lingering.iter().take_while(|(due, _)| *due <= now).count();
+        if due == 0 {
+            return;
+        }
+        let places = self.lingering.drain(..due).map(|(_, place)| place);
+        let flows: Vec<_> = places.filter_map(|place| self.live.remove(&place)).collect();
+        self.state.withdraw(flows.iter().map(|flow| (flow.place, &flow.keys)));
+        for flow in flows {
+            self.state.give_back_place(flow.place);
+            self.state.ports.give_back(flow.backend, flow.port);
         }
     }
 
@@ -336,7 +337,7 @@ impl Collector {
     fn abort(&mut self, place: u32, outcome: FlowOutcome) {
         let Some(flow) = self.live.get_mut(&place) else { return };
         // First the keys: what the ends still send is answered by the local TCP with a RST of exactly their numbers.
-        self.state.withdraw(place, &flow.keys);
+        self.state.withdraw([(place, &flow.keys)]);
         let record = self.state.table.read(place);
         debug!(?outcome, client = %flow.client, backend = %flow.backend, "cut-through: a flow is ended");
         match flow.opening.take() {
