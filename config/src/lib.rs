@@ -16,11 +16,13 @@ mod hostname;
 mod load;
 mod model;
 mod name;
+mod reference;
 mod report;
 mod resolve;
 mod schema;
 mod steer;
 mod suggest;
+mod tcp;
 mod text;
 mod uid;
 mod yaml;
@@ -30,7 +32,9 @@ pub use difference::TerminatorSettings;
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};
 pub use model::*;
+pub use reference::reference;
 pub use schema::json_schema;
+pub use tcp::{Keepalive, TcpSettings};
 
 /// The router's uid and gid when it is started as root and `user` is not set: just below the default `uidRange`.
 pub const DEFAULT_ROUTER_UID: u32 = 61183;

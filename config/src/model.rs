@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::client_rule::{Sha256, UriPattern};
 use crate::hostname::{Hostname, HostnamePattern};
+use crate::tcp::TcpSettings;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +209,8 @@ pub struct Tenant {
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// For the sockets to clients and backends.
+    pub tcp: TcpSettings,
     /// Who may connect.
     pub clients: ClientFilter,
 }

@@ -50,7 +50,11 @@ enum Command {
         listener: Option<String>,
     },
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema {
+        /// The same for people, in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,7 +74,7 @@ impl Cli {
             Command::Route { config, name, listener } => {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
-            Command::Schema => commands::schema::schema(),
+            Command::Schema { markdown } => commands::schema::schema(markdown),
         };
         let Err(failure) = result else { return ExitCode::SUCCESS };
         if !matches!(failure, Failure::Child(_) | Failure::Told) {

@@ -101,6 +101,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         proxy_protocol: tenant.proxy_protocol.clone(),
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,
+        tcp: tenant.tcp,
         router_uid,
         access_log,
     };

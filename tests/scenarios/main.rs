@@ -34,6 +34,7 @@ mod reload;
 mod resets;
 mod rotation;
 mod router_crash;
+mod silent_peers;
 mod steer;
 mod supervisor_crash;
 mod terminator_crash;

@@ -3,6 +3,7 @@
 
 mod backend_tls;
 mod listener;
+mod tcp;
 mod tenant;
 mod tls;
 mod user;
@@ -17,6 +18,7 @@ use crate::text::Text;
 
 pub(crate) use backend_tls::*;
 pub(crate) use listener::*;
+pub(crate) use tcp::*;
 pub(crate) use tenant::*;
 pub(crate) use tls::*;
 pub(crate) use user::UserFile;

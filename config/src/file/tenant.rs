@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BackendTlsFile, ClientsFile, SandboxPolicyFile, TlsFile};
+use super::{BackendTlsFile, ClientsFile, SandboxPolicyFile, TcpFile, TlsFile};
 use crate::address::BackendAddress;
 use crate::duration::Span;
 use crate::field::Field;
@@ -46,6 +46,9 @@ pub(crate) struct TenantFile {
     #[serde(default)]
     #[schemars(extend("default" = IDLE_TIMEOUT))]
     pub(crate) idle_timeout: Field<Text<Span>>,
+    /// What the kernel does about peers that have gone silent.
+    #[serde(default)]
+    pub(crate) tcp: Field<TcpFile>,
     /// The PROXY header that its backends get. Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol: Field<OutboundProxyFile>,

@@ -9,6 +9,7 @@ mod listener;
 mod not_yet;
 mod process;
 mod seen;
+mod tcp;
 mod tenant;
 mod tls;
 mod unique;

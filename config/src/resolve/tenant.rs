@@ -7,6 +7,7 @@ use super::context::{Context, or_default};
 use super::identity::Identities;
 use super::listener::clients;
 use super::process::sandbox_policy;
+use super::tcp::tcp;
 use super::tls;
 use crate::duration::Span;
 use crate::field::Field;
@@ -69,6 +70,7 @@ fn tenant(
         context.duration(&file.drain_timeout, "drainTimeout", DRAIN_TIMEOUT, Span::millis(0)..=LONGEST_DRAIN);
     let limits = limits(context, file);
     let proxy_protocol = proxy_protocol(context, file);
+    let tcp = tcp(context, &file.tcp);
     let clients = clients(context, &file.clients);
     Some(Tenant {
         name: name?.to_owned(),
@@ -82,6 +84,7 @@ fn tenant(
         proxy_protocol: proxy_protocol?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
+        tcp: tcp?,
         clients: clients?,
     })
 }

@@ -208,6 +208,20 @@ fn numbers_and_durations_have_bounds() {
 }
 
 #[test]
+fn the_kernel_s_own_bounds_hold_for_silent_peers() {
+    spoiled(
+        "mode: Passthrough",
+        "mode: Passthrough\n    tcp: { keepalive: { after: 1500ms, interval: 10h, probes: 128 }, userTimeout: 10ms }",
+        &[
+            "10:32: tenants[0].tcp.keepalive.after: must be in whole seconds: the kernel counts no others",
+            "10:50: tenants[0].tcp.keepalive.interval: is 10h, and must be from 1s to 9h6m7s",
+            "10:63: tenants[0].tcp.keepalive.probes: is 128, and must be from 1 to 127",
+            "10:83: tenants[0].tcp.userTimeout: is 10ms, and must be from 1s to 24h",
+        ],
+    );
+}
+
+#[test]
 fn all_errors_of_a_file_come_in_its_order() {
     spoiled(
         "user: 1000\nlisteners:\n  - name: tls\n    address: \"[::]:443\"\n    onUnmatched: Reject",

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use config::ProxyProtocol;
+use config::{ProxyProtocol, TcpSettings};
 use connection::backends::{ConnectProbe, probe};
 use connection::handoff::{HandoffListener, SandboxPart, TerminatorStatus};
 use connection::{AccessLog, Backends, Drain, Limits};
@@ -55,6 +55,8 @@ pub(crate) struct Tenant {
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// For the sockets to clients and backends.
+    pub tcp: TcpSettings,
     /// The only uid whose hand-offs are accepted.
     pub router_uid: u32,
     /// Where connection lines go.
