@@ -3,6 +3,7 @@
 mod auto;
 mod fallbacks;
 mod forgeries;
+mod former;
 mod interfaces;
 mod lifetime;
 mod loss;

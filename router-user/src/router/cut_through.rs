@@ -17,64 +17,96 @@ use tracing::{debug, info, warn};
 use super::access::AccessRecord;
 use super::connection::Arrival;
 use super::outcome::{ConnectionOutcome, Mode};
+use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut,
-    Place, Trust,
+    Adopted, AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded,
+    NotCut, Place, Trust,
 };
-use crate::metrics::{TenantCounters, WorkerCounters};
+use crate::metrics::TenantCounters;
 
 /// What the start with privileges has come to.
-pub(super) enum Started {
-    /// As [`CuttingThrough::NotConfigured`].
+pub(super) struct Started {
+    data_path: DataPath,
+    choice: Choice,
+    /// What a former process left, where there are to be no new flows.
+    former: Option<Box<Loaded>>,
+}
+
+enum Choice {
     NotConfigured,
-    /// As [`CuttingThrough::OfNoUse`].
     OfNoUse,
-    /// Ready, or not to be had.
-    Tried(Result<Box<Loaded>, Unavailable>),
+    Ready(Box<Loaded>),
+    Unavailable(Unavailable),
 }
 
 impl Started {
     /// The part that needs the privileges of the start. With `Auto` the self-test decides.
     pub(super) fn load(config: &Config) -> Self {
-        let trust = match config.data_path {
-            DataPath::CutThrough => Trust::Configured,
-            DataPath::Auto if !is_of_use(config) => return Self::OfNoUse,
-            DataPath::Auto => Trust::SelfTest,
-            DataPath::Splice | DataPath::Copy => return Self::NotConfigured,
+        let load = |trust| match Loaded::load(&config.runtime_dir, trust) {
+            Ok(loaded) => Choice::Ready(Box::new(loaded)),
+            Err(reason) => Choice::Unavailable(reason),
         };
-        Self::Tried(Loaded::load(&config.runtime_dir, trust).map(Box::new))
+        let choice = match config.data_path {
+            DataPath::CutThrough => load(Trust::Configured),
+            DataPath::Auto if !is_of_use(config) => Choice::OfNoUse,
+            DataPath::Auto => load(Trust::SelfTest),
+            DataPath::Splice | DataPath::Copy => Choice::NotConfigured,
+        };
+        let former = if matches!(choice, Choice::Ready(_)) { None } else { former(config) };
+        Self { data_path: config.data_path, choice, former }
     }
 
     /// What the process has to keep: TCP_REPAIR asks for it for each connection.
     pub(super) fn capabilities(&self) -> CapabilitySet {
-        if matches!(self, Self::Tried(Ok(_))) { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
+        let needed = matches!(self.choice, Choice::Ready(_)) || self.former.is_some();
+        if needed { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
     }
 
     /// The other part.
-    pub(super) fn finish(
-        self,
-        config: &Config,
-        counters: &[Arc<WorkerCounters>],
-        access_log: Option<AccessLog>,
-    ) -> CuttingThrough {
-        let loaded = match self {
-            Self::NotConfigured => return CuttingThrough::NotConfigured,
-            Self::OfNoUse => return CuttingThrough::OfNoUse,
-            Self::Tried(loaded) => loaded,
+    pub(super) fn finish(self, policy: Arc<LivePolicy>, access_log: Option<AccessLog>) -> CuttingThrough {
+        let start = |loaded: Loaded| {
+            let (known, policy) = (Arc::clone(&policy), Arc::clone(&policy));
+            let access_log = access_log.clone();
+            loaded.start(Adopted {
+                keep: Box::new(move |identity| is_known(&known.current(), identity)),
+                on_end: Box::new(move |end| adopted(&policy.current(), access_log.as_ref(), &end)),
+            })
         };
-        let (shared_config, counters) = (config.clone(), counters.first().cloned());
-        let on_adopted_end =
-            move |end: AdoptedEnd| adopted(&shared_config, counters.as_deref(), access_log.as_ref(), &end);
-        match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
-            Ok(cut_through) => CuttingThrough::Running(cut_through),
-            Err(reason) => {
-                report(config.data_path, &reason);
-                CuttingThrough::Unavailable(reason)
-            }
+        let former = self.former.and_then(|former| {
+            let warn = |error: &Unavailable| warn!("cut-through: flows of a former process go on unseen: {error}");
+            start(*former).inspect_err(warn).ok()
+        });
+        let reason = match self.choice {
+            Choice::NotConfigured => return CuttingThrough::NotConfigured(former),
+            Choice::OfNoUse => return CuttingThrough::OfNoUse(former),
+            Choice::Ready(loaded) => match start(*loaded) {
+                Ok(cut_through) => return CuttingThrough::Running(cut_through),
+                Err(reason) => reason,
+            },
+            Choice::Unavailable(reason) => reason,
+        };
+        report(self.data_path, &reason);
+        CuttingThrough::Unavailable(reason, former)
+    }
+}
+
+/// Needs the privileges of the start, and does nothing without them.
+fn former(config: &Config) -> Option<Box<Loaded>> {
+    match Loaded::retire(&config.runtime_dir) {
+        Ok(loaded) => loaded.map(Box::new),
+        Err(error) => {
+            warn!("cut-through: what a former process left is left alone: {error}");
+            None
         }
     }
+}
+
+/// Whether the tenant of a flow is still in the configuration.
+fn is_known(policy: &Policy, identity: &Identity) -> bool {
+    let [_, tenant] = identity.names;
+    policy.config.tenants.iter().any(|known| name_hash(&known.name) == tenant)
 }
 
 /// With `Auto` it is nothing to worry about that a process may not do it, or that a kernel cannot.
@@ -93,7 +125,7 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 /// Whether any connection could be carried: not one whose client or backend is on this host.
 fn is_of_use(config: &Config) -> bool {
     let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
-    let to_outside = |tenant: &Tenant| {
+    let to_outside = |tenant: &Arc<Tenant>| {
         tenant.mode == TenantMode::Passthrough
             && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
     };
@@ -104,11 +136,11 @@ fn is_of_use(config: &Config) -> bool {
 pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w CutThrough, Candidate)> {
     let cut_through = match &worker.shared.cut_through {
         CuttingThrough::Running(cut_through) => cut_through,
-        CuttingThrough::OfNoUse => {
+        CuttingThrough::OfNoUse(_) => {
             worker.counters.fallback(Fallback::Local);
             return None;
         }
-        CuttingThrough::NotConfigured | CuttingThrough::Unavailable(_) => return None,
+        CuttingThrough::NotConfigured(_) | CuttingThrough::Unavailable(..) => return None,
     };
     match cut_through.prepare(client) {
         Ok(candidate) => Some((cut_through, candidate)),
@@ -159,10 +191,10 @@ pub(super) enum Switched<'w> {
 /// After the dial.
 pub(super) fn switch<'w>(
     worker: &Worker,
-    tenant: usize,
+    tenant: &Tenant,
     client: TcpStream,
     connected: Connected<'w>,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
 ) -> Switched<'w> {
     let (cut_through, backend, attempt) = match connected {
         Connected::Plain(backend) => return Switched::Not(client, backend),
@@ -172,12 +204,11 @@ pub(super) fn switch<'w>(
         }
         Connected::Prepared(cut_through, Dialled { backend, attempt: Ok(attempt) }) => (cut_through, backend, attempt),
     };
-    let tenant = &worker.shared.config.tenants[tenant];
     let accepted = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let identity = Identity {
         connection: arrival.id.0,
         accepted_unix_ms: accepted.as_millis() as u64,
-        names: [name_hash(&arrival.listener.name), name_hash(&tenant.name)],
+        names: [name_hash(&arrival.listener), name_hash(&tenant.name)],
     };
     match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout) {
         Ok(carried) => {
@@ -196,7 +227,7 @@ pub(super) fn switch<'w>(
 /// router, and the next one logs its end.
 pub(super) async fn accompany(
     worker: &Worker,
-    tenant: usize,
+    counters: &TenantCounters,
     cut_through: &CutThrough,
     carried: Carried,
     mut record: AccessRecord<'_>,
@@ -206,7 +237,6 @@ pub(super) async fn accompany(
         () = left_to_the_kernel(worker, cut_through, carried.place) => None,
     };
     let Some(end) = end else { return };
-    let counters = &worker.counters.tenants[tenant];
     let outcome = count(counters, &end);
     record.carried(&end);
     debug!(id = %record.id(), outcome = outcome.label(), path = "cut_through", "ended");
@@ -229,19 +259,20 @@ fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
 }
 
 /// Counts and logs a connection of a former process, as far as its names are still in the configuration.
-fn adopted(config: &Config, counters: Option<&WorkerCounters>, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
+fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
     let [listener, tenant] = adopted.identity.names;
-    let listener = config.listeners.iter().find(|known| name_hash(&known.name) == listener);
-    let tenant = config.tenants.iter().position(|known: &Tenant| name_hash(&known.name) == tenant);
-    let outcome = match (tenant, counters) {
-        (Some(tenant), Some(counters)) => count(&counters.tenants[tenant], &adopted.end),
-        _ => ConnectionOutcome::of_flow(adopted.end.outcome),
+    let listener = policy.config.listeners.iter().find(|known| name_hash(&known.name) == listener);
+    let tenant = policy.tenants.iter().find(|known| name_hash(&known.settings.name) == tenant);
+    // No worker has it, so any may count it.
+    let outcome = match tenant.and_then(|tenant| tenant.counters.first()) {
+        Some(counters) => count(counters, &adopted.end),
+        None => ConnectionOutcome::of_flow(adopted.end.outcome),
     };
     let Some(log) = log else { return };
     let accepted = UNIX_EPOCH + Duration::from_millis(adopted.identity.accepted_unix_ms);
     let listener = listener.map(|listener| listener.name.clone()).unwrap_or_default();
     let mut line = AccessLine::new(ConnectionId(adopted.identity.connection), accepted, listener);
-    line.tenant = tenant.map(|tenant| config.tenants[tenant].name.clone().into());
+    line.tenant = tenant.map(|tenant| tenant.settings.name.clone().into());
     line.mode = Some(Mode::Passthrough.label());
     line.client = Some(adopted.client);
     line.backend = Some(adopted.backend);

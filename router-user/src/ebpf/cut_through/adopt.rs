@@ -8,9 +8,9 @@ use aya::maps::{HashMap, MapData, MapError};
 use router_common::cut_through::{Address, BACKEND, CLIENT, FlowKey, LifeStage, reference};
 
 use super::collector::{NewFlow, Owner};
-use super::raw::FlowTable;
 use super::record;
 use super::shared::State;
+use super::table::FlowTable;
 
 /// A flow of which both keys are there.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +90,7 @@ fn reverse(leaving: &router_common::cut_through::Direction) -> FlowKey {
 }
 
 /// Source and destination.
-fn ends(key: &FlowKey) -> (SocketAddr, SocketAddr) {
+pub(super) fn ends(key: &FlowKey) -> (SocketAddr, SocketAddr) {
     let ports = key.ports.to_ne_bytes();
     let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
     (SocketAddr::new(address(&key.source), port(0)), SocketAddr::new(address(&key.destination), port(2)))

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 label_set! {
     /// One reason per thing that an operator could look at.
     pub enum Fallback {
-        /// The backend or the client is on this host: its packets do not arrive from outside.
+        /// The backend or the client is on this host, so that its packets do not arrive from outside; or all were when
+        /// the router started.
         Local = "local",
         /// One end speaks IPv4 and the other one IPv6.
         Family = "family",

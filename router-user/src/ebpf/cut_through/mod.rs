@@ -11,6 +11,7 @@ mod ending;
 mod fallback;
 mod flows;
 mod install;
+mod layouts;
 mod load;
 mod open;
 mod ports;
@@ -18,6 +19,7 @@ mod raw;
 mod record;
 mod self_test;
 mod shared;
+mod table;
 mod watch;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::{MapData, PerCpuArray};
 use router_common::cut_through::{LifeStage, Verdict};
 
-pub use self::collector::{AdoptedEnd, OnAdoptedEnd};
+pub use self::collector::{Adopted, AdoptedEnd};
 pub use self::fallback::Fallback;
 pub use self::flows::{FlowEnd, FlowOutcome};
 pub use self::install::{Attempt, Candidate, Carried, Dialled, NotCut, Place};
@@ -39,14 +41,24 @@ use super::Unavailable;
 /// What became of `dataPath: CutThrough` or `Auto`.
 #[derive(Debug)]
 pub enum CuttingThrough {
-    /// The configuration does not ask for it.
-    NotConfigured,
+    /// The configuration does not ask for it. Flows of a former process go on.
+    NotConfigured(Option<CutThrough>),
     /// It would be used, but no connection can be carried: clients or backends are all on this host.
-    OfNoUse,
+    OfNoUse(Option<CutThrough>),
     /// The kernel carries connections.
     Running(CutThrough),
     /// All connections are relayed.
-    Unavailable(Unavailable),
+    Unavailable(Unavailable, Option<CutThrough>),
+}
+
+impl CuttingThrough {
+    /// What carries flows, be they a former process's.
+    pub fn carrier(&self) -> Option<&CutThrough> {
+        match self {
+            Self::Running(carrier) => Some(carrier),
+            Self::NotConfigured(former) | Self::OfNoUse(former) | Self::Unavailable(_, former) => former.as_ref(),
+        }
+    }
 }
 
 /// The programs are attached, and connections may be switched.
@@ -64,6 +76,11 @@ impl CutThrough {
     /// Flows whose sockets still exist: the backend has not acknowledged the hello yet.
     pub fn opening(&self) -> u64 {
         self.state.opening.load(Ordering::Relaxed)
+    }
+
+    /// Flows that another version's programs carry to their ends.
+    pub fn of_other_versions(&self) -> u64 {
+        self.state.others.load(Ordering::Relaxed)
     }
 
     /// Packets by what became of them, since the maps were made.

@@ -11,7 +11,8 @@ use router_common::cut_through::{BACKEND, CLIENT, Flow, FlowKey, LifeStage, Sigh
 
 use super::collector::NewFlow;
 use super::ports::Ports;
-use super::raw::{self, FlowTable};
+use super::raw;
+use super::table::FlowTable;
 
 /// Shared by all threads.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) flows: AtomicU64,
     /// Flows whose sockets still exist.
     pub(super) opening: AtomicU64,
+    /// Flows of other layouts.
+    pub(super) others: AtomicU64,
 }
 
 /// The maps by their names.
@@ -64,6 +67,7 @@ impl State {
             merging: Mutex::default(),
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
+            others: AtomicU64::new(0),
         }
     }
 
