@@ -10,6 +10,7 @@ mod loss;
 mod netfilter;
 mod path_mtu;
 mod site;
+mod successor;
 mod suite;
 
 use serde_json::Value;

@@ -135,7 +135,13 @@ fn is_of_use(config: &Config) -> bool {
 /// Before the dial: whether this client's connection can be given to the kernel.
 pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w CutThrough, Candidate)> {
     let cut_through = match &worker.shared.cut_through {
-        CuttingThrough::Running(cut_through) => cut_through,
+        CuttingThrough::Running(carrier) => match carrier.get() {
+            Some(cut_through) => cut_through,
+            None => {
+                worker.counters.fallback(Fallback::AnotherProcess);
+                return None;
+            }
+        },
         CuttingThrough::OfNoUse(_) => {
             worker.counters.fallback(Fallback::Local);
             return None;

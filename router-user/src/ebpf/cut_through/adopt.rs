@@ -21,7 +21,7 @@ pub(super) struct Found {
     pub(super) local: SocketAddr,
     pub(super) backend: SocketAddr,
     pub(super) port: u16,
-    carried: bool,
+    stage: u16,
 }
 
 /// Every flow with keys. A flow without its client's key has been followed by a new connection of that client and is
@@ -48,7 +48,7 @@ pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTabl
             local,
             backend,
             port: towards_backend.port(),
-            carried: record.stage == LifeStage::Carried as u16,
+            stage: record.stage,
         });
     }
     Ok(found)
@@ -57,7 +57,8 @@ pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTabl
 /// Hands a flow to the collector.
 pub(super) fn adopt(state: &State, found: Found) {
     let record = state.table.read(found.place);
-    let idle_timeout = if found.carried { record::idle_timeout(&record) } else { Duration::ZERO };
+    let carried = found.stage == LifeStage::Carried as u16;
+    let idle_timeout = if carried { record::idle_timeout(&record) } else { Duration::ZERO };
     state.hand_over(NewFlow {
         place: found.place,
         generation: record.generation,
@@ -68,7 +69,7 @@ pub(super) fn adopt(state: &State, found: Found) {
         port: found.port,
         opening: None,
         idle_timeout,
-        owner: Owner::Adopted,
+        owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted },
     });
 }
 

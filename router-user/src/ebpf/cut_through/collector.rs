@@ -119,17 +119,12 @@ impl Collector {
         }
     }
 
-    /// Whether there is no flow of any layout.
-    pub(super) fn has_nothing(&self) -> bool {
-        self.state.flows.load(Ordering::Relaxed) == 0 && self.others.is_empty()
-    }
-
     /// There will be no new flows.
-    pub(super) fn retire(&mut self, programs: Programs) {
-        self.retiring = Some(programs);
+    pub(super) fn retire(&mut self, programs: Option<Programs>) {
+        self.retiring = programs;
     }
 
-    /// Runs for as long as the process does. Adopted flows that nobody wants to keep are ended at once.
+    /// Runs until the process leaves, and the kernel carries all of its flows alone. Adopted flows that nobody wants to keep are ended at once.
     pub(super) fn run(mut self, mut watch: Option<Watch>, adopted: &Adopted) {
         self.turn(Duration::ZERO, None);
         let unwanted = |(place, flow): (&u32, &NewFlow)| {
@@ -142,13 +137,17 @@ impl Collector {
         for place in unwanted {
             self.abort(place, FlowOutcome::Drained);
         }
-        loop {
+        while !self.has_left() {
             self.adopted_ends.drain(..).for_each(&adopted.on_end);
             self.turn(SWEEP_INTERVAL, watch.as_ref().map(AsFd::as_fd));
             if let Some(watch) = &mut watch {
                 watch.look();
             }
         }
+    }
+
+    fn has_left(&self) -> bool {
+        self.state.leaving.load(Ordering::Relaxed) && self.state.opening.load(Ordering::Relaxed) == 0
     }
 
     /// Waits until there is an event, something is due or something can be read from `other`, for this long at most;
@@ -206,6 +205,9 @@ impl Collector {
             }
             if record.ended != 0 {
                 ended.push(flow.place);
+            }
+            if matches!(flow.owner, Owner::Told) {
+                self.lingering.push_back((Instant::now() + LINGER, flow.place));
             }
             self.live.insert(flow.place, flow);
         }
@@ -313,6 +315,7 @@ impl Collector {
             }),
             Owner::Told => return,
         }
+        self.state.table.set_stage(place, LifeStage::Told as u16);
         self.lingering.push_back((Instant::now() + LINGER, place));
     }
 

@@ -41,6 +41,8 @@ label_set! {
         MapFull = "map_full",
         /// All source ports towards the backend are taken.
         NoPort = "no_port",
+        /// Another process of this runtimeDir has the flows, or is about to have them.
+        AnotherProcess = "another_process",
         /// CAP_NET_ADMIN is missing.
         NotPermitted = "not_permitted",
         /// A system call failed otherwise.

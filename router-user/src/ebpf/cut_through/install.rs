@@ -86,6 +86,9 @@ pub enum NotCut {
 impl CutThrough {
     /// Decides over the client alone, so that the dial can offer the backend what the client has.
     pub fn prepare(&self, client: &TcpStream) -> Result<Candidate, Fallback> {
+        if self.state.leaving.load(Ordering::Relaxed) {
+            return Err(Fallback::AnotherProcess);
+        }
         let peer = canonical(client.peer_addr()?);
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;

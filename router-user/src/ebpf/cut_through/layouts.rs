@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::adopt::ends;
 use super::attach;
+use super::ownership::Ownership;
 use super::raw;
 use super::table::Head;
 use crate::ebpf::raw::{detach_link, open_pinned};
@@ -35,11 +36,12 @@ pub(super) struct OtherLayout {
     record_bytes: u32,
 }
 
-/// Those that still have flows; the others are gone afterwards.
-pub(super) fn others(pins: &Pins) -> Vec<OtherLayout> {
+/// Those that still have flows; the others are gone afterwards, unless another process may be about to use them.
+pub(super) fn others(pins: &Pins, ownership: &Ownership) -> Vec<OtherLayout> {
+    let ours = matches!(ownership, Ownership::Held(_));
     let folders = pins.other_layouts(&SET).unwrap_or_default();
     let look = |folder: PathBuf| match OtherLayout::open(&folder) {
-        Ok(other) if other.is_empty() => {
+        Ok(other) if ours && other.is_empty() => {
             remove(&folder, &other.programs);
             None
         }

@@ -14,6 +14,7 @@ mod install;
 mod layouts;
 mod load;
 mod open;
+mod ownership;
 mod ports;
 mod raw;
 mod record;
@@ -22,8 +23,8 @@ mod shared;
 mod table;
 mod watch;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use aya::maps::{MapData, PerCpuArray};
 use router_common::cut_through::{LifeStage, Verdict};
@@ -42,13 +43,13 @@ use super::Unavailable;
 #[derive(Debug)]
 pub enum CuttingThrough {
     /// The configuration does not ask for it. Flows of a former process go on.
-    NotConfigured(Option<CutThrough>),
+    NotConfigured(Option<Carrier>),
     /// It would be used, but no connection can be carried: clients or backends are all on this host.
-    OfNoUse(Option<CutThrough>),
+    OfNoUse(Option<Carrier>),
     /// The kernel carries connections.
-    Running(CutThrough),
+    Running(Carrier),
     /// All connections are relayed.
-    Unavailable(Unavailable, Option<CutThrough>),
+    Unavailable(Unavailable, Option<Carrier>),
 }
 
 impl CuttingThrough {
@@ -58,6 +59,18 @@ impl CuttingThrough {
             Self::Running(carrier) => Some(carrier),
             Self::NotConfigured(former) | Self::OfNoUse(former) | Self::Unavailable(_, former) => former.as_ref(),
         }
+        .and_then(Carrier::get)
+    }
+}
+
+/// Empty while another process has the flows.
+#[derive(Clone, Debug, Default)]
+pub struct Carrier(Arc<OnceLock<CutThrough>>);
+
+impl Carrier {
+    /// What carries flows.
+    pub fn get(&self) -> Option<&CutThrough> {
+        self.0.get()
     }
 }
 
@@ -87,6 +100,11 @@ impl CutThrough {
     pub fn verdicts(&self) -> Vec<(Verdict, u64)> {
         let sum = |verdict: Verdict| self.verdicts.get(&(verdict as u32), 0).map_or(0, |values| values.iter().sum());
         Verdict::ALL.into_iter().map(|verdict| (verdict, sum(verdict))).collect()
+    }
+
+    /// No new flows; the next process may have all when the kernel carries them alone.
+    pub fn leave(&self) {
+        self.state.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Whether the kernel carries the flow alone, so that the process may leave.

@@ -39,10 +39,6 @@ pub(super) fn open(
     let used_places: HashSet<_> = found.iter().map(|flow| flow.place).collect();
     let free = (0..places).filter(|place| !used_places.contains(place)).collect();
     let ports = Ports::new(&used);
-    if ports.per_backend() == 0 {
-        let message = "no port is outside of net.ipv4.ip_local_port_range or in net.ipv4.ip_local_reserved_ports";
-        return Err(Unavailable::of_call(message, std::io::Error::from_raw_os_error(libc::ENOSPC)));
-    }
     let (to_collector, arrivals) = channel();
     let state = Arc::new(State::new(table, maps, ports, free, found.len() as u64, to_collector));
     for flow in found {

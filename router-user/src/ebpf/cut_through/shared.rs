@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) opening: AtomicU64,
     /// Flows of other layouts.
     pub(super) others: AtomicU64,
+    /// Whether there are to be no new flows.
+    pub(super) leaving: AtomicBool,
 }
 
 /// The maps by their names.
@@ -68,6 +70,7 @@ impl State {
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
             others: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
         }
     }
 
