@@ -3,12 +3,14 @@
 mod auto;
 mod fallbacks;
 mod forgeries;
+mod former;
 mod interfaces;
 mod lifetime;
 mod loss;
 mod netfilter;
 mod path_mtu;
 mod site;
+mod successor;
 mod suite;
 
 use serde_json::Value;

@@ -64,6 +64,13 @@ impl Setup {
         self
     }
 
+    /// A line of YAML for each tenant that was named so far.
+    #[must_use]
+    pub fn line_of_each_tenant(mut self, yaml: &str) -> Self {
+        self.tenants.iter_mut().for_each(|tenant| tenant.lines.push(yaml.to_owned()));
+        self
+    }
+
     /// Chooses addresses, writes the configuration and the secrets below `scratch`, the secrets for the tenants' uids
     /// when we are root.
     pub fn write(self, scratch: &Scratch) -> Result<Written> {

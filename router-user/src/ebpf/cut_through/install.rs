@@ -72,6 +72,9 @@ pub enum NotCut {
 impl CutThrough {
     /// Decides over the client alone, so that the dial can offer the backend what the client has. `peer` is the socket's.
     pub fn prepare(&self, client: &TcpStream, peer: SocketAddr) -> Result<Candidate, Fallback> {
+        if self.state.leaving.load(Ordering::Relaxed) {
+            return Err(Fallback::AnotherProcess);
+        }
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
