@@ -1,9 +1,11 @@
 //! The kernel carries passthrough connections past the router, in network namespaces of their own.
 
+mod combinations;
 mod fallbacks;
 mod forgeries;
 mod lifetime;
 mod loss;
+mod overlap;
 mod site;
 mod suite;
 

@@ -1,5 +1,6 @@
 //! Client, router and backend on three hosts; the tenant's backend does what the first byte behind the hello asks for.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use socket2::SockRef;
 use tests::client_tools::require_root;
 use tests::fakes::Server;
@@ -49,7 +51,7 @@ pub(super) struct Site {
     pub(super) router: RouterProcess,
     pub(super) served: Arc<AtomicU64>,
     pub(super) failures: Arc<std::sync::Mutex<Vec<String>>>,
-    _backends: [Server; 2],
+    backends: [Server; 2],
 }
 
 impl Site {
@@ -92,7 +94,7 @@ impl Site {
             .tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address()));
         let setup = setup(base);
         let router = network.router.run(|| RouterProcess::start(setup)).unwrap();
-        Some(Self { network, router, served, failures, _backends: backends })
+        Some(Self { network, router, served, failures, backends })
     }
 
     fn tail_of_log(&self) -> String {
@@ -114,6 +116,29 @@ impl Site {
 
     pub(super) fn at_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.network.client.run(|| Ok(work())).unwrap()
+    }
+
+    /// Waits until the kernel carries so many connections, alone.
+    pub(super) fn wait_until_carried(&self, connections: u64) {
+        eventually(PATIENCE, "the kernel carries the connections", || {
+            let metrics = self.metrics();
+            let carried = metrics.sum(PATHS, &[("path", "cut_through")]) == connections as f64;
+            (carried && metrics.sum("sni_router_cut_through_opening", &[]) == 0.0).then_some(())
+        })
+        .unwrap();
+    }
+
+    /// Both ends of the one connection that the backend has, its own first; call it in the backend's place.
+    pub(super) fn only_connection_of_the_backend(&self) -> Result<(SocketAddr, SocketAddr)> {
+        let backend = self.backends[0].address();
+        let text = fs::read_to_string("/proc/thread-self/net/tcp").context("read the table of connections")?;
+        // Local and remote address, then 01 for an established one (proc_net_tcp.rst).
+        let mut connections = text.lines().skip(1).filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let ends = (table_address(fields.next()?)?, table_address(fields.next()?)?);
+            (fields.next()? == "01" && ends.0 == backend).then_some(ends)
+        });
+        connections.next().context("the backend has no connection")
     }
 
     /// Connections that took this path, and no other.
@@ -161,6 +186,13 @@ impl Site {
         assert!(failures.is_empty(), "{} of {count}: {some:#?}\n{}", failures.len(), self.tail_of_log());
         done.unwrap();
     }
+}
+
+/// Such as `0202000A:01BB`: the address as a word in the byte order of this machine, the port as a number.
+fn table_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
+    Some((address, u16::from_str_radix(port, 16).ok()?).into())
 }
 
 /// Three hosts whose router leaves ports for cut-through.
