@@ -1,11 +1,14 @@
 //! The kernel carries passthrough connections past the router, in network namespaces of their own.
 
 mod combinations;
+mod deaths;
 mod fallbacks;
 mod forgeries;
 mod lifetime;
 mod loss;
 mod overlap;
+mod reasons;
+mod reordering;
 mod site;
 mod suite;
 

@@ -42,6 +42,11 @@ impl RawTcp {
 
     /// Shakes hands.
     pub fn connect(port: u16, to: SocketAddr) -> Result<Self> {
+        Self::connect_with_ip_options(port, to, &[])
+    }
+
+    /// The same; the SYN has these options of IPv4.
+    pub fn connect_with_ip_options(port: u16, to: SocketAddr, ip_options: &[u8]) -> Result<Self> {
         let SocketAddr::V4(to) = to else { bail!("{to} is not IPv4") };
         // A packet socket sees what the place's kernel drops, a raw one may send from any address (packet(7), raw(7)).
         let receiver = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(ETH_P_IP.to_be()))))?;
@@ -63,7 +68,8 @@ impl RawTcp {
         };
         // The maximum segment size alone (RFC 9293 section 3.2).
         let options = vec![2, 4, 5, 180];
-        connection.send(&Segment { sequence: start - 1, flags: SYN, options, ..Segment::default() })?;
+        let syn = Segment { sequence: start - 1, flags: SYN, options, ..Segment::default() };
+        connection.send_packet(&syn.packet_with_ip_options(from, to, ip_options))?;
         let answer = connection.segment("an answer to the SYN", |segment| segment.flags & (SYN | ACK) == SYN | ACK)?;
         connection.expected = answer.sequence.wrapping_add(1);
         connection.acknowledged = answer.acknowledgement;
@@ -171,9 +177,12 @@ impl RawTcp {
     }
 
     fn send(&self, segment: &Segment) -> Result<()> {
-        let packet = segment.packet(self.from, self.to);
+        self.send_packet(&segment.packet(self.from, self.to))
+    }
+
+    fn send_packet(&self, packet: &[u8]) -> Result<()> {
         let to = SocketAddr::from((*self.to.ip(), 0)).into();
-        self.sender.send_to(&packet, &to).context("send a packet")?;
+        self.sender.send_to(packet, &to).context("send a packet")?;
         Ok(())
     }
 }

@@ -20,24 +20,31 @@ pub struct Segment {
 impl Segment {
     /// As a packet for a raw socket (raw(7)), which fills in length, identification and checksum of the IP header.
     pub fn packet(&self, from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+        self.packet_with_ip_options(from, to, &[])
+    }
+
+    /// The same, with options of IPv4 (RFC 791 section 3.1), whole words of them.
+    pub fn packet_with_ip_options(&self, from: SocketAddrV4, to: SocketAddrV4, ip_options: &[u8]) -> Vec<u8> {
         let options = self.options.len().next_multiple_of(4);
         let mut tcp = Vec::new();
         tcp.extend(from.port().to_be_bytes());
         tcp.extend(to.port().to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
         tcp.extend(self.acknowledgement.to_be_bytes());
-        tcp.extend([((FIXED + options) / 4 << 4) as u8, self.flags]);
+        tcp.extend([(((FIXED + options) / 4) << 4) as u8, self.flags]);
         tcp.extend([0xff, 0xff, 0, 0, 0, 0]);
         tcp.extend(&self.options);
         tcp.resize(FIXED + options, 0);
         tcp.extend(&self.payload);
         let checksum = checksum(*from.ip(), *to.ip(), &tcp);
         tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
-        let mut packet = vec![0x45, 0];
-        packet.extend(((IPV4 + tcp.len()) as u16).to_be_bytes());
+        let header = IPV4 + ip_options.len();
+        let mut packet = vec![0x40 | (header / 4) as u8, 0];
+        packet.extend(((header + tcp.len()) as u16).to_be_bytes());
         packet.extend([0, 0, 0, 0, 64, TCP, 0, 0]);
         packet.extend(from.ip().octets());
         packet.extend(to.ip().octets());
+        packet.extend(ip_options);
         packet.extend(tcp);
         packet
     }

@@ -153,7 +153,11 @@ impl Stage {
     }
 
     fn at_client(&self, work: impl FnOnce() + Send) {
-        self.network.client.run(|| Ok(work())).unwrap();
+        let done = || {
+            work();
+            Ok(())
+        };
+        self.network.client.run(done).unwrap();
     }
 
     fn received(&self) -> Vec<u8> {

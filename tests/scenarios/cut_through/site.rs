@@ -66,11 +66,26 @@ impl Site {
         setup: impl FnOnce(Setup) -> Setup,
         prepare: impl FnOnce(&Network),
     ) -> Option<Self> {
+        Self::with_tenants(scenario, setup, |tenant| tenant, prepare)
+    }
+
+    /// The same, with more lines for both tenants.
+    pub(super) fn with_tenants(
+        scenario: &str,
+        setup: impl FnOnce(Setup) -> Setup,
+        tenant: impl Fn(Tenant) -> Tenant,
+        prepare: impl FnOnce(&Network),
+    ) -> Option<Self> {
         if !require_root(scenario).unwrap() {
             return None;
         }
         let network = network();
         prepare(&network);
+        Some(Self::on(network, setup, tenant))
+    }
+
+    /// The same, in a network that has been made.
+    pub(super) fn on(network: Network, setup: impl FnOnce(Setup) -> Setup, tenant: impl Fn(Tenant) -> Tenant) -> Self {
         let served = Arc::new(AtomicU64::new(0));
         let failures: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
         let backends =
@@ -90,11 +105,11 @@ impl Site {
         let base = Setup::new()
             .listener_address(std::net::Ipv6Addr::UNSPECIFIED.into())
             .line("accessLog: { path: \"-\", format: Json }")
-            .tenant(Tenant::passthrough("four", &[NAME], backends[0].address()))
-            .tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address()));
+            .tenant(tenant(Tenant::passthrough("four", &[NAME], backends[0].address())))
+            .tenant(tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address())));
         let setup = setup(base);
         let router = network.router.run(|| RouterProcess::start(setup)).unwrap();
-        Some(Self { network, router, served, failures, backends })
+        Self { network, router, served, failures, backends }
     }
 
     fn tail_of_log(&self) -> String {
@@ -131,14 +146,8 @@ impl Site {
     /// Both ends of the one connection that the backend has, its own first; call it in the backend's place.
     pub(super) fn only_connection_of_the_backend(&self) -> Result<(SocketAddr, SocketAddr)> {
         let backend = self.backends[0].address();
-        let text = fs::read_to_string("/proc/thread-self/net/tcp").context("read the table of connections")?;
-        // Local and remote address, then 01 for an established one (proc_net_tcp.rst).
-        let mut connections = text.lines().skip(1).filter_map(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            let ends = (table_address(fields.next()?)?, table_address(fields.next()?)?);
-            (fields.next()? == "01" && ends.0 == backend).then_some(ends)
-        });
-        connections.next().context("the backend has no connection")
+        let connection = established()?.into_iter().find(|connection| connection.local == backend);
+        connection.map(|connection| (connection.local, connection.remote)).context("the backend has no connection")
     }
 
     /// Connections that took this path, and no other.
@@ -186,6 +195,39 @@ impl Site {
         assert!(failures.is_empty(), "{} of {count}: {some:#?}\n{}", failures.len(), self.tail_of_log());
         done.unwrap();
     }
+}
+
+/// The open ends of connections that have sent this hello and nothing else; their reads end with an error in time.
+pub(super) fn open(to: SocketAddr, hello: &[u8], connections: usize) -> io::Result<Vec<TcpStream>> {
+    let connect = |_| {
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        limit(&stream)?;
+        stream.write_all(hello)?;
+        Ok(stream)
+    };
+    (0..connections).map(connect).collect()
+}
+
+/// A line of /proc/net/tcp (proc_net_tcp.rst).
+pub(super) struct Established {
+    pub(super) local: SocketAddr,
+    remote: SocketAddr,
+    /// Bytes that the peer has not acknowledged.
+    pub(super) unacknowledged: u64,
+}
+
+/// The established IPv4 connections of the place of the calling thread.
+pub(super) fn established() -> Result<Vec<Established>> {
+    let text = fs::read_to_string("/proc/thread-self/net/tcp").context("read the table of connections")?;
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote) = (table_address(fields.next()?)?, table_address(fields.next()?)?);
+        let is_established = fields.next()? == "01";
+        let (queue, _) = fields.next()?.split_once(':')?;
+        let unacknowledged = u64::from_str_radix(queue, 16).ok()?;
+        is_established.then_some(Established { local, remote, unacknowledged })
+    };
+    Ok(text.lines().skip(1).filter_map(line).collect())
 }
 
 /// Such as `0202000A:01BB`: the address as a word in the byte order of this machine, the port as a number.
@@ -296,7 +338,7 @@ fn expect_end(mut stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-fn expect_reset(mut stream: &TcpStream) -> io::Result<()> {
+pub(super) fn expect_reset(mut stream: &TcpStream) -> io::Result<()> {
     match stream.read(&mut [0; 1]) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
         other => Err(io::Error::other(format!("expected a reset: {other:?}"))),
@@ -311,6 +353,18 @@ fn limit(stream: &TcpStream) -> io::Result<()> {
 impl Plan {
     fn patterns(&self) -> (Pattern, Pattern) {
         (Pattern::new(self.number * 2), Pattern::new(self.number * 2 + 1))
+    }
+
+    /// Sends the client's bytes.
+    pub(super) fn send_as_client(self, mut stream: &TcpStream) -> io::Result<()> {
+        self.patterns().0.send(&mut stream, self.client_to_backend)
+    }
+
+    /// What follows them where the client is first.
+    pub(super) fn finish_as_client(self, mut stream: &TcpStream) -> io::Result<()> {
+        stream.shutdown(Shutdown::Write)?;
+        self.patterns().1.receive(&mut stream, self.backend_to_client)?;
+        expect_end(stream)
     }
 
     pub(super) fn encode(&self) -> [u8; PLAN] {

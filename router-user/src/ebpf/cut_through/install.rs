@@ -75,10 +75,11 @@ impl CutThrough {
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        // Before the sighting: the program does not look at SYNs with options, but at an older one from the same port.
         if raw::has_ip_options(client) {
             return Err(Fallback::IpOptions);
         }
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
         Ok(Candidate { client: peer, local, shape, sighting })
     }
 
