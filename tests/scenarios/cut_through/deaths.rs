@@ -95,6 +95,8 @@ fn silent(data_path: &str, path: &str, gone: Gone) {
     let plan = Plan { number: 1, turn: Turn::ClientFirst, client_to_backend: 1000, backend_to_client: 1000 };
     let beginning = [&Hello::named(NAME).records()[..], &plan.encode()].concat();
     let ends = site.at_client(|| open(site.address(), &beginning, CONNECTIONS)).unwrap();
+    let accepted = || (site.accepted() == CONNECTIONS as u64).then_some(());
+    eventually(PATIENCE, "the backend has accepted all", accepted).unwrap();
     if path == "cut_through" {
         site.wait_until_carried(CONNECTIONS as u64);
     }

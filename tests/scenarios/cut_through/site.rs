@@ -133,6 +133,11 @@ impl Site {
         self.network.client.run(|| Ok(work())).unwrap()
     }
 
+    /// Connections that both backends have accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.backends.iter().map(Server::accepted).sum()
+    }
+
     /// Waits until the kernel carries so many connections, alone.
     pub(super) fn wait_until_carried(&self, connections: u64) {
         eventually(PATIENCE, "the kernel carries the connections", || {
