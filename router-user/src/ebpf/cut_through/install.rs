@@ -380,3 +380,6 @@ const PORTS_TO_TRY: usize = 8;
 const SMALL: usize = 8 * 1024;
 /// For what a client can have sent into a window that nobody has opened further; the kernel doubles it (socket(7)).
 const LARGE_SEND_BUFFER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
