@@ -8,6 +8,7 @@ mod ebpf;
 mod edges;
 mod fuzz;
 mod run;
+mod soak;
 mod test;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Run the benchmarks
     Bench(bench::Arguments),
+    /// Send a storm of short connections through the kernel's data path and look for what is left behind
+    Soak(soak::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -48,5 +51,6 @@ fn main() -> Result<()> {
         Command::Edges => edges::edges(),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Soak(arguments) => soak::soak(&arguments),
     }
 }
