@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::client_rule::{Sha256, UriPattern};
-use crate::hostname::HostnamePattern;
+use crate::hostname::{Hostname, HostnamePattern};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +33,15 @@ pub struct Config {
     pub access_log: Option<AccessLogPath>,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// At least one; names and hostnames are unique.
-    pub tenants: Vec<Tenant>,
+    /// At least one; names and hostnames are unique. Shared, because those that a reload leaves as they are outlive the
+    /// rest of the configuration.
+    pub tenants: Vec<Arc<Tenant>>,
 }
 
 impl Config {
     /// The tenant of this name.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
-        self.tenants.iter().find(|tenant| tenant.name == name)
+        self.tenants.iter().map(Arc::as_ref).find(|tenant| tenant.name == name)
     }
 
     /// The uid of a tenant's terminator when it is started as root; `None` unless a tenant of mode Terminate has
@@ -92,10 +94,10 @@ pub struct UidRange {
 /// How the bytes of passthrough connections move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPath {
-    /// The best rung of the ladder for each connection.
+    /// The best rung of the ladder for each connection; [`CutThrough`](Self::CutThrough) where a self-test shows that
+    /// the kernel does it right.
     Auto,
-    /// The kernel translates packets between the two connections where it can; relayed like [`Auto`](Self::Auto)
-    /// where it cannot.
+    /// The kernel translates packets between the two connections where it can; splice(2) or copying where it cannot.
     CutThrough,
     /// splice(2) from the first byte.
     Splice,
@@ -314,6 +316,8 @@ pub struct Terminate {
     pub alpn: Vec<String>,
     /// Whether clients show certificates.
     pub client_validation: ClientValidation,
+    /// TLS to the backends; `None` means that they get plaintext. Boxed, because few tenants have it.
+    pub backend_tls: Option<Box<BackendTls>>,
     /// What the file says about how the terminator is confined.
     pub sandbox: Sandbox,
     /// The identity that the terminator runs under when it is started as root: from `sandbox`, else from the uid range.
@@ -392,6 +396,24 @@ pub struct ClientRule {
     pub sha256: Option<Sha256>,
     /// The groups of who is let in by this rule.
     pub groups: Vec<String>,
+}
+
+/// TLS to backends. At least one of `ca` and `pins` is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTls {
+    /// What a backend is asked for and what its certificate must carry; `None` means its IP address or, with pins alone,
+    /// nothing.
+    pub server_name: Option<Hostname>,
+    /// PEM bundles of the CAs that its certificate must come from; empty means that the pins alone decide.
+    pub ca: Vec<PathBuf>,
+    /// Of its certificate or of its public key; empty means that the CAs alone decide.
+    pub pins: Vec<Sha256>,
+    /// What is shown to a backend that asks for a certificate.
+    pub client_certificate: Option<CertificateSource>,
+    /// The lowest protocol version that is negotiated.
+    pub min_version: TlsVersion,
+    /// Whether the backend is offered what the client agreed upon, and nothing else; otherwise it is offered nothing.
+    pub pass_alpn: bool,
 }
 
 /// The identity that a terminator runs under; no other tenant has its uid, nor has the router.

@@ -81,6 +81,9 @@ impl Setup {
             for (number, identity) in tenant.certificates.iter().enumerate() {
                 identity.write_secret_dir(&secret_dir(scratch.path(), &tenant.name, number), owner)?;
             }
+            if let Some((_, Some(client))) = &tenant.backend_tls {
+                client.write_secret_dir(&backend_client_dir(scratch.path(), &tenant.name), owner)?;
+            }
         }
         let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
         Ok(Written { terminated: terminated.map(|tenant| tenant.name.clone()).collect(), path, admin, listeners })
@@ -132,6 +135,8 @@ pub struct Tenant {
     backends: Vec<(SocketAddr, u16)>,
     certificates: Vec<Identity>,
     tls_lines: Vec<String>,
+    /// The fields of `backendTls` but its client certificate, and that.
+    backend_tls: Option<(String, Option<Identity>)>,
     lines: Vec<String>,
 }
 
@@ -144,6 +149,7 @@ impl Tenant {
             backends: vec![(backend, 1)],
             certificates: Vec::new(),
             tls_lines: Vec::new(),
+            backend_tls: None,
             lines: Vec::new(),
         }
     }
@@ -174,6 +180,14 @@ impl Tenant {
         self
     }
 
+    /// TLS to the backend with these fields, such as `serverName: svc.internal, ca: [/ca.crt]`, and with a client
+    /// certificate in [`backend_client_dir`].
+    #[must_use]
+    pub fn backend_tls(mut self, fields: &str, client: Option<&Identity>) -> Self {
+        self.backend_tls = Some((fields.to_owned(), client.cloned()));
+        self
+    }
+
     /// A line of YAML of the tenant, such as `idleTimeout: 3s`.
     #[must_use]
     pub fn line(mut self, yaml: &str) -> Self {
@@ -190,6 +204,11 @@ impl Tenant {
         }
         for line in &self.lines {
             let _ = writeln!(yaml, "    {line}");
+        }
+        if let Some((fields, client)) = &self.backend_tls {
+            let folder = backend_client_dir(folder, &self.name);
+            let client = client.as_ref().map(|_| format!(", clientCertificate: {{ secretDir: {} }}", folder.display()));
+            let _ = writeln!(yaml, "    backendTls: {{ {fields}{} }}", client.unwrap_or_default());
         }
         if self.certificates.is_empty() {
             return;
@@ -219,6 +238,11 @@ pub struct Written {
 /// The folder of a tenant's certificate with this number.
 pub fn secret_dir(folder: &Path, tenant: &str, number: usize) -> PathBuf {
     folder.join(format!("secrets-{tenant}-{number}"))
+}
+
+/// The folder of the certificate that a tenant shows to its backends.
+pub fn backend_client_dir(folder: &Path, tenant: &str) -> PathBuf {
+    folder.join(format!("secrets-{tenant}-backend"))
 }
 
 /// The uid and gid that a tenant's terminator will have; `None` as an ordinary user, who keeps their own.

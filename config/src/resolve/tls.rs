@@ -29,10 +29,7 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
     context.group(field, "tls", None, |context, file| {
         let certificates =
             context.non_empty_list(&file.certificates, "certificates", |context, file| certificate(&context, file));
-        let min_version = or_default(&file.min_version, &TlsVersionFile::V1_2).map(|version| match version {
-            TlsVersionFile::V1_2 => TlsVersion::V1_2,
-            TlsVersionFile::V1_3 => TlsVersion::V1_3,
-        });
+        let min_version = min_version(&file.min_version);
         let alpn = alpn(&context, &file.alpn);
         let none = ClientValidation::None;
         let client_validation = context.group(&file.client_validation, "clientValidation", none, |context, file| {
@@ -45,6 +42,14 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
             client_validation: client_validation?,
         }))
     })?
+}
+
+/// The field `minVersion`, towards clients or backends.
+pub(super) fn min_version(field: &Field<TlsVersionFile>) -> Option<TlsVersion> {
+    Some(match or_default(field, &TlsVersionFile::V1_2)? {
+        TlsVersionFile::V1_2 => TlsVersion::V1_2,
+        TlsVersionFile::V1_3 => TlsVersion::V1_3,
+    })
 }
 
 fn certificate(context: &Context<'_>, file: &CertificateFile) -> Option<CertificateSource> {

@@ -2,6 +2,10 @@
 //! An acceleration: whatever is missing becomes one [`Unavailable`], and the traffic takes the path in userspace.
 
 pub mod cut_through;
+mod interfaces;
+#[cfg(feature = "ebpf-log")]
+mod kernel_log;
+mod netlink;
 mod object;
 mod pins;
 mod raw;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use config::{Config, Mode};
+use config::{Mode, Tenant};
 use connection::relay::{DataPath, Traffic};
 
 use super::Histogram;
 use crate::ebpf::cut_through::Fallback;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
 
-/// All counters of one worker.
+/// All counters of one worker but those of tenants, which reloads add and remove.
 #[derive(Debug)]
 pub struct WorkerCounters {
     hellos: [AtomicU64; HelloOutcome::ALL.len()],
@@ -28,8 +28,6 @@ pub struct WorkerCounters {
     pub hello_bytes: Histogram,
     /// Seconds from accept to the whole hello.
     pub hello_seconds: Histogram,
-    /// One per tenant, in the order of [`Config::tenants`].
-    pub tenants: Box<[TenantCounters]>,
 }
 
 /// What one worker counts for one tenant.
@@ -45,21 +43,12 @@ pub struct TenantCounters {
 
 /// One live connection of a tenant, counted for as long as the guard lives.
 #[derive(Debug)]
-pub struct Active {
-    counters: Arc<WorkerCounters>,
-    tenant: usize,
-}
+pub struct Active(Arc<TenantCounters>);
 
 impl WorkerCounters {
-    /// Zeroes for all tenants of `config`.
-    pub fn new(config: &Config) -> Self {
-        let tenants = config.tenants.iter().map(|tenant| TenantCounters {
-            outcomes: zeroes(),
-            active: AtomicU64::new(0),
-            traffic: Traffic::default(),
-            handoff_seconds: matches!(tenant.mode, Mode::Terminate(_))
-                .then(|| Box::new(Histogram::new(SECONDS_BOUNDS))),
-        });
+    /// Zeroes.
+    #[expect(clippy::new_without_default, reason = "counters are made once per worker, and a default would hide where")]
+    pub fn new() -> Self {
         Self {
             hellos: zeroes(),
             rejected: zeroes(),
@@ -70,14 +59,7 @@ impl WorkerCounters {
             accept_errors: AtomicU64::new(0),
             hello_bytes: Histogram::new(HELLO_BYTES_BOUNDS),
             hello_seconds: Histogram::new(SECONDS_BOUNDS),
-            tenants: tenants.collect(),
         }
-    }
-
-    /// Counts a live connection of a tenant until the guard is dropped.
-    pub fn active(self: &Arc<Self>, tenant: usize) -> Active {
-        self.tenants[tenant].active.fetch_add(1, Ordering::Relaxed);
-        Active { counters: Arc::clone(self), tenant }
     }
 
     /// Counts the end of a peek step.
@@ -122,6 +104,23 @@ impl WorkerCounters {
 }
 
 impl TenantCounters {
+    /// Zeroes.
+    pub fn new(tenant: &Tenant) -> Self {
+        let is_handed_over = matches!(tenant.mode, Mode::Terminate(_));
+        Self {
+            outcomes: zeroes(),
+            active: AtomicU64::new(0),
+            traffic: Traffic::default(),
+            handoff_seconds: is_handed_over.then(|| Box::new(Histogram::new(SECONDS_BOUNDS))),
+        }
+    }
+
+    /// Counts a live connection until the guard is dropped.
+    pub fn active(self: &Arc<Self>) -> Active {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Active(Arc::clone(self))
+    }
+
     /// Counts a connection's end.
     pub fn ended(&self, outcome: ConnectionOutcome) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
@@ -140,7 +139,7 @@ impl TenantCounters {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.counters.tenants[self.tenant].active.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::connection::Lease;
@@ -18,7 +19,7 @@ use super::cut_through::count;
 use super::outcome::Mode;
 use super::worker::Worker;
 use crate::ebpf::cut_through::{CutThrough, CuttingThrough, EndSender, FlowEnd, Place};
-use crate::metrics::Active;
+use crate::metrics::{Active, TenantCounters};
 
 /// All of one worker.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) struct CarriedConnections {
 /// What a connection occupies and what its last words need.
 #[derive(Debug)]
 pub(super) struct CarriedConnection {
-    pub(super) tenant: usize,
+    pub(super) counters: Arc<TenantCounters>,
     pub(super) record: CarriedRecord,
     pub(super) _active: Active,
     pub(super) _lease: Lease,
@@ -59,7 +60,7 @@ impl CarriedConnections {
 
     fn ended(&self, worker: &Worker, place: Place, end: &FlowEnd) {
         let Some(connection) = self.by_place.borrow_mut().remove(&place) else { return };
-        let outcome = count(&worker.counters.tenants[connection.tenant], end);
+        let outcome = count(&connection.counters, end);
         debug!(id = %connection.record.id(), outcome = outcome.label(), path = "cut_through", "ended");
         connection.record.end(worker.shared.access_log.as_ref(), end, Mode::Passthrough.label(), outcome);
     }

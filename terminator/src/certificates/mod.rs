@@ -8,7 +8,9 @@ mod expiry;
 mod leaf;
 mod moment;
 mod pem_file;
+mod refused;
 mod resolver;
+mod strength;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -22,15 +24,16 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
-pub(crate) use client_ca::ClientAnchors;
+pub(crate) use client_ca::{ClientAnchors, read_cas, read_crls};
 pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
-pub(crate) use client_verifier::with_refused;
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
+pub(crate) use refused::{refuse, with_refused};
 pub(crate) use resolver::CertificateResolver;
-pub(crate) use validity::{Finding, covers, findings, not_covered};
+pub(crate) use strength::KeyStrength;
+pub(crate) use validity::{Finding, covers, findings, is_for_clients, not_covered, outside_its_dates};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]

@@ -1,22 +1,23 @@
 //! Keeps what is served up to date with the tenant's files, for as long as the terminator runs: watches, looks, replaces,
 //! and says so in the words of whoever has to act.
 
-mod folders;
+mod backend;
+mod event;
 mod sources;
-mod watch;
+mod trouble;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use connection::files::{Fingerprint, Watch};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-pub(crate) use self::folders::folders_with_content;
-use self::sources::SETTLING;
-pub(crate) use self::sources::{Event, Sources, files_of};
-use self::watch::{Fingerprint, Watch};
+pub(crate) use self::event::{Event, report};
+pub(crate) use self::sources::{Sources, files_of};
+use self::trouble::SETTLING;
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
 use crate::live_tls::LiveTls;
 
@@ -76,7 +77,7 @@ impl Keeper {
     }
 
     fn warn_of_expiry(&mut self) {
-        for warning in self.expiry.warnings(&self.live.current().certificates, Moment::now()) {
+        for warning in self.expiry.warnings(&self.live.current().with_an_end(), Moment::now()) {
             let Warning { name, serial, not_after, stage } = warning;
             match stage {
                 Stage::Expired => {
@@ -88,38 +89,6 @@ impl Keeper {
                 }
             }
         }
-    }
-}
-
-/// One line for each event.
-pub(crate) fn report(event: &Event) {
-    match event {
-        Event::Renewed { certificate, before } => {
-            let leaf = &certificate.leaf;
-            let (certificate, serial, names) = (&certificate.name, &leaf.serial, leaf.dns_names.join(" "));
-            let not_after = Moment(leaf.not_after);
-            match before {
-                Some(before) => {
-                    info!(certificate, serial, before, names, %not_after, "certificate renewed: new connections get it");
-                }
-                None => info!(certificate, serial, names, %not_after, "certificate loaded"),
-            }
-        }
-        Event::Doubtful { name, finding } => warn!(certificate = name, "certificate {finding}"),
-        Event::Kept { name, problem, serving: Some((serial, not_after)) } => {
-            warn!(certificate = name, problem, serial, %not_after, "certificate files cannot be used: still serving the last good certificate");
-        }
-        Event::Kept { name, problem, serving: None } => {
-            warn!(certificate = name, problem, "certificate files cannot be used: going on without this certificate");
-        }
-        Event::Recovered { name } => info!(certificate = name, "certificate files are in order again"),
-        Event::ClientsChanged { authorities, revocation_lists } => {
-            info!(authorities, revocation_lists, "client CAs renewed: new connections are checked against them");
-        }
-        Event::ClientsKept { problem } => {
-            warn!(problem, "client CA or revocation files cannot be used: the last good ones stay in force");
-        }
-        Event::ClientsRecovered => info!("client CA and revocation files are in order again"),
     }
 }
 

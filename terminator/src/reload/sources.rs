@@ -3,13 +3,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use config::{CertificateSource, HostnamePattern, Terminate};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+use super::backend::BackendSlot;
+use super::event::Event;
+use super::trouble::Trouble;
 use crate::certificates::{
-    CertificateError, ClientAnchors, Finding, Moment, ServedCertificate, findings, not_covered, paths,
+    CertificateError, ClientAnchors, Finding, Leaf, Moment, ServedCertificate, findings, not_covered, paths,
 };
 use crate::tls_config::{TenantTls, Tickets, TlsConfigError};
 
@@ -22,6 +25,7 @@ pub(crate) struct Sources {
     tickets: Tickets,
     certificates: Vec<CertificateSlot>,
     clients: Option<ClientSlot>,
+    backend: Option<BackendSlot>,
 }
 
 #[derive(Debug)]
@@ -38,53 +42,6 @@ struct ClientSlot {
     trouble: Trouble,
 }
 
-/// What a look at the files brought to light.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A certificate is served that was not served before.
-    Renewed {
-        /// It, with what it serves.
-        certificate: Box<ServedCertificate>,
-        /// The serial of the one that it replaces.
-        before: Option<String>,
-    },
-    /// Something is not as it should be about a certificate that is served all the same.
-    Doubtful {
-        /// The certificate's name.
-        name: String,
-        /// What it is.
-        finding: Finding,
-    },
-    /// The files hold nothing that can be served.
-    Kept {
-        /// The certificate's name.
-        name: String,
-        /// Why not.
-        problem: String,
-        /// What is served instead; `None` when there never was anything.
-        serving: Option<(String, Moment)>,
-    },
-    /// The files hold again what is served already.
-    Recovered {
-        /// The certificate's name.
-        name: String,
-    },
-    /// Other CAs or revocation lists are in force.
-    ClientsChanged {
-        /// How many CAs.
-        authorities: usize,
-        /// How many lists.
-        revocation_lists: usize,
-    },
-    /// The files of the CAs or lists cannot be used; those before stay in force.
-    ClientsKept {
-        /// Why not.
-        problem: String,
-    },
-    /// The files of the CAs and lists hold again what is in force already.
-    ClientsRecovered,
-}
-
 impl Sources {
     /// Reads everything for the first time. One usable certificate is enough; the CAs of clients must all be there.
     pub(crate) fn load(
@@ -96,6 +53,11 @@ impl Sources {
             Some(trust) => Some(ClientSlot { anchors: ClientAnchors::read(trust)?, trouble: Trouble::default() }),
             None => None,
         };
+        let mut events = Vec::new();
+        let backend = match &terminate.backend_tls {
+            Some(settings) => Some(BackendSlot::load(settings, &provider, &mut events)?),
+            None => None,
+        };
         let mut sources = Self {
             terminate: terminate.clone(),
             hostnames: hostnames.to_vec(),
@@ -103,8 +65,8 @@ impl Sources {
             tickets: Tickets::new()?,
             certificates: Vec::new(),
             clients,
+            backend,
         };
-        let mut events = Vec::new();
         let mut first_error = None;
         for source in &terminate.certificates {
             let mut slot = CertificateSlot { source: source.clone(), served: None, trouble: Trouble::default() };
@@ -141,13 +103,17 @@ impl Sources {
         self.certificates = slots;
         self.tell_what_is_not_covered(&mut events);
         self.refresh_clients(now, &mut events);
+        if let Some(backend) = &mut self.backend {
+            backend.refresh(now, &self.provider, &mut events);
+        }
         events
     }
 
     /// Whether the last look left a problem, which time alone may solve or make worth telling.
     pub(crate) fn in_trouble(&self) -> bool {
         let clients = self.clients.as_ref().is_some_and(|slot| slot.trouble.lasts());
-        clients || self.certificates.iter().any(|slot| slot.trouble.lasts())
+        let backend = self.backend.as_ref().is_some_and(BackendSlot::in_trouble);
+        clients || backend || self.certificates.iter().any(|slot| slot.trouble.lasts())
     }
 
     /// What is served with these files.
@@ -157,7 +123,9 @@ impl Sources {
             None => None,
         };
         let served = self.certificates.iter().filter_map(|slot| slot.served.clone()).collect();
+        let backend = self.backend.as_ref().map(|slot| slot.connector(&self.provider)).transpose()?;
         TenantTls::new(&self.terminate, served, verifier, Arc::clone(&self.provider), &self.tickets)
+            .map(|tls| TenantTls { backend: backend.map(Arc::new), ..tls })
     }
 
     fn refresh_certificate(&self, slot: &mut CertificateSlot, now: Instant, events: &mut Vec<Event>) {
@@ -238,13 +206,6 @@ impl Sources {
     }
 }
 
-impl Event {
-    /// Whether handshakes have to be served differently from here on.
-    pub(crate) fn changes_what_is_served(&self) -> bool {
-        matches!(self, Self::Renewed { .. } | Self::ClientsChanged { .. })
-    }
-}
-
 impl CertificateSlot {
     fn kept(&self, problem: String) -> Event {
         let serving = self.served.as_ref().map(|served| (served.leaf.serial.clone(), Moment(served.leaf.not_after)));
@@ -266,11 +227,18 @@ pub(crate) fn files_of(terminate: &Terminate) -> Vec<PathBuf> {
     if let Some(trust) = terminate.client_validation.trust() {
         files.extend(trust.ca.iter().chain(&trust.crl).cloned());
     }
+    if let Some(backend) = &terminate.backend_tls {
+        files.extend(backend.ca.iter().cloned());
+        if let Some(source) = &backend.client_certificate {
+            let (certificate, key) = paths(source);
+            files.extend([certificate, key]);
+        }
+    }
     files
 }
 
 /// A new certificate that is outside its dates does not replace one that is inside.
-fn worse_dates(old: &crate::certificates::Leaf, new: &crate::certificates::Leaf, now: Moment) -> Option<Finding> {
+pub(super) fn worse_dates(old: &Leaf, new: &Leaf, now: Moment) -> Option<Finding> {
     if !old.is_valid_at(now.0) || new.is_valid_at(now.0) {
         None
     } else if new.not_before > now.0 {
@@ -280,201 +248,5 @@ fn worse_dates(old: &crate::certificates::Leaf, new: &crate::certificates::Leaf,
     }
 }
 
-/// A problem of one source, from when it was seen to when it is over.
-#[derive(Debug, Default)]
-struct Trouble(Option<Lasting>);
-
-#[derive(Debug)]
-struct Lasting {
-    problem: String,
-    /// Since when it is this problem.
-    since: Instant,
-    told: bool,
-    /// Whether this or another problem before it was told.
-    any_told: bool,
-}
-
-impl Trouble {
-    fn lasts(&self) -> bool {
-        self.0.is_some()
-    }
-
-    fn tell_now(&mut self, problem: String) {
-        self.0 = Some(Lasting { problem, since: Instant::now(), told: true, any_told: true });
-    }
-
-    /// Whether this problem has lasted long enough and was not told yet.
-    fn is_worth_telling(&mut self, problem: &str, now: Instant) -> bool {
-        let any_told = match &mut self.0 {
-            Some(lasting) if lasting.problem == problem => {
-                let tell = !lasting.told && now.duration_since(lasting.since) >= SETTLING;
-                lasting.told |= tell;
-                lasting.any_told |= tell;
-                return tell;
-            }
-            Some(other) => other.any_told,
-            None => false,
-        };
-        self.0 = Some(Lasting { problem: problem.to_owned(), since: now, told: false, any_told });
-        false
-    }
-
-    /// Ends it; whether it had been told.
-    fn is_over(&mut self) -> bool {
-        self.0.take().is_some_and(|lasting| lasting.any_told)
-    }
-}
-
-/// The time that somebody may take between writing a certificate and its key.
-pub(super) const SETTLING: Duration = Duration::from_secs(2);
-
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use config::{Config, Mode};
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::test_pki::{Authority, KeyKind, Pair};
-
-    struct Scene {
-        folder: TempDir,
-        authority: Authority,
-        sources: Sources,
-        now: Instant,
-    }
-
-    fn pair(authority: &Authority) -> Pair {
-        authority.server(&["a.example"], KeyKind::Ecdsa)
-    }
-
-    fn write(folder: &Path, pair: &Pair) {
-        fs::write(folder.join("tls.crt"), &pair.chain_pem).unwrap();
-        fs::write(folder.join("tls.key"), &pair.key_pem).unwrap();
-    }
-
-    impl Scene {
-        fn new(validation: &str) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let authority = Authority::new("a");
-            write(folder.path(), &pair(&authority));
-            fs::write(folder.path().join("ca.crt"), authority.ca_pem()).unwrap();
-            fs::write(folder.path().join("ca.crl"), authority.crl(&[], 2100)).unwrap();
-            let dir = folder.path().display().to_string();
-            let config = Config::from_yaml(&format!(
-                "listeners: [{{name: tls, address: '127.0.0.1:8443'}}]\n\
-                 tenants:\n\
-                 - name: a\n  hostnames: [a.example]\n  mode: Terminate\n  backends: [{{address: '127.0.0.1:1'}}]\n  \
-                   tls: {{certificates: [{{secretDir: '{dir}'}}], {}}}\n",
-                validation.replace("{dir}", &dir)
-            ))
-            .unwrap();
-            let Mode::Terminate(terminate) = &config.tenants[0].mode else { panic!("mode") };
-            let (sources, events) = Sources::load(terminate, &config.tenants[0].hostnames).unwrap();
-            assert!(matches!(&events[..], [Event::Renewed { before: None, .. }]), "{events:?}");
-            Self { folder, authority, sources, now: Instant::now() }
-        }
-
-        fn look(&mut self) -> Vec<Event> {
-            self.sources.refresh(self.now)
-        }
-
-        fn look_after(&mut self, time: Duration) -> Vec<Event> {
-            self.now += time;
-            self.look()
-        }
-
-        fn serial(&self) -> String {
-            self.sources.certificates[0].served.as_ref().unwrap().leaf.serial.clone()
-        }
-    }
-
-    #[test]
-    fn a_new_pair_is_served_and_an_unchanged_one_is_nothing_new() {
-        let mut scene = Scene::new("");
-        let first = scene.serial();
-        assert!(scene.look().is_empty());
-        write(scene.folder.path(), &pair(&scene.authority));
-        let events = scene.look();
-        assert!(matches!(&events[..], [Event::Renewed { before: Some(before), .. }] if *before == first), "{events:?}");
-        assert_ne!(scene.serial(), first);
-        assert_eq!(scene.sources.tls().unwrap().certificates[0].leaf.serial, scene.serial());
-    }
-
-    #[test]
-    fn half_a_pair_keeps_the_last_good_one_and_is_told_once_when_it_lasts() {
-        let mut scene = Scene::new("");
-        let first = scene.serial();
-        let next = pair(&scene.authority);
-        fs::write(scene.folder.path().join("tls.crt"), &next.chain_pem).unwrap();
-        assert!(scene.look().is_empty(), "it may just be being written");
-        assert!(scene.sources.in_trouble());
-        let events = scene.look_after(SETTLING);
-        let [Event::Kept { problem, serving: Some((serial, _)), .. }] = &events[..] else { panic!("{events:?}") };
-        assert!(problem.contains("does not belong to the certificate"), "{problem}");
-        assert_eq!(*serial, first);
-        assert!(scene.look_after(SETTLING).is_empty());
-        fs::write(scene.folder.path().join("tls.key"), &next.key_pem).unwrap();
-        assert!(matches!(&scene.look()[..], [Event::Renewed { .. }]));
-        assert!(!scene.sources.in_trouble());
-    }
-
-    #[test]
-    fn deleted_files_are_served_on_and_their_return_is_told() {
-        let mut scene = Scene::new("");
-        let (certificate, key) = (scene.folder.path().join("tls.crt"), scene.folder.path().join("tls.key"));
-        let content = (fs::read(&certificate).unwrap(), fs::read(&key).unwrap());
-        fs::remove_file(&certificate).unwrap();
-        fs::remove_file(&key).unwrap();
-        scene.look();
-        let events = scene.look_after(SETTLING);
-        assert!(matches!(&events[..], [Event::Kept { serving: Some(_), .. }]), "{events:?}");
-        fs::write(certificate, content.0).unwrap();
-        fs::write(key, content.1).unwrap();
-        assert!(matches!(&scene.look()[..], [Event::Recovered { .. }]));
-    }
-
-    #[test]
-    fn a_certificate_outside_its_dates_does_not_replace_a_valid_one() {
-        let mut scene = Scene::new("");
-        let first = scene.serial();
-        for years in [(2020, 2021), (2090, 2091)] {
-            write(scene.folder.path(), &scene.authority.dated_server(&["a.example"], years));
-            scene.look();
-            let events = scene.look_after(SETTLING);
-            assert!(matches!(&events[..], [Event::Kept { .. }]), "{events:?}");
-            assert_eq!(scene.serial(), first);
-        }
-        write(scene.folder.path(), &pair(&scene.authority));
-        assert!(matches!(&scene.look()[..], [Event::Renewed { .. }]));
-    }
-
-    #[test]
-    fn doubts_about_a_certificate_are_told_when_it_is_served() {
-        let mut scene = Scene::new("");
-        write(scene.folder.path(), &scene.authority.server(&["other.example"], KeyKind::Ecdsa));
-        let events = scene.look();
-        let [Event::Renewed { .. }, Event::Doubtful { finding, .. }] = &events[..] else { panic!("{events:?}") };
-        assert_eq!(*finding, Finding::NamesNotCovered(vec!["a.example".into()]));
-    }
-
-    #[test]
-    fn cas_and_revocation_lists_change_and_broken_ones_leave_the_last_in_force() {
-        let validation = "clientValidation: {mode: Required, ca: ['{dir}/ca.crt'], crl: ['{dir}/ca.crl']}";
-        let mut scene = Scene::new(validation);
-        assert!(scene.look().is_empty());
-        let revoked = scene.authority.client("mallory");
-        fs::write(scene.folder.path().join("ca.crl"), scene.authority.crl(&[&revoked], 2100)).unwrap();
-        let events = scene.look();
-        assert!(matches!(&events[..], [Event::ClientsChanged { authorities: 1, revocation_lists: 1 }]), "{events:?}");
-        fs::write(scene.folder.path().join("ca.crt"), "").unwrap();
-        scene.look();
-        let events = scene.look_after(SETTLING);
-        assert!(matches!(&events[..], [Event::ClientsKept { problem }] if problem.contains("ca.crt")), "{events:?}");
-        assert!(scene.sources.tls().is_ok());
-        fs::write(scene.folder.path().join("ca.crt"), scene.authority.ca_pem()).unwrap();
-        assert!(matches!(&scene.look()[..], [Event::ClientsRecovered]));
-    }
-}
+mod tests;

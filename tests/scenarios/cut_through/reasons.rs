@@ -17,7 +17,7 @@ use tests::hello::Hello;
 use tests::network::Network;
 use tests::patience::{PATIENCE, eventually};
 use tests::raw_tcp::RawTcp;
-use tests::router_process::send_signal;
+use tests::router_process::{RouterProcess, send_signal};
 use tests::setup::{Setup, Tenant};
 
 use super::site::{self, FALLBACKS, NAME, PATHS, Plan, Site, Turn, established};
@@ -30,7 +30,7 @@ fn a_backend_on_an_address_of_this_host() {
     let network = site::network();
     let address = (Ipv4Addr::new(10, 0, 2, 1), 0).into();
     let backend = network.router.run(|| Server::start_on(address, echo)).unwrap();
-    let site = Site::on(network, cut_through_with("here.test", backend.address()), |tenant| tenant);
+    let site = Site::on(network, cut_through_with("here.test", backend.address()), RouterProcess::start);
     site.at_client(|| exchange(site.address(), "here.test"));
     counted(&site, "backend_not_seen");
 }
@@ -74,7 +74,7 @@ fn a_backend_that_speaks_first() {
     let greet = |mut stream: TcpStream| stream.write_all(b"g").and_then(|()| echo(stream));
     let address = (network.backend.address(), 0).into();
     let backend = network.backend.run(|| Server::start_on(address, greet)).unwrap();
-    let site = Site::on(network, cut_through_with("first.test", backend.address()), |tenant| tenant);
+    let site = Site::on(network, cut_through_with("first.test", backend.address()), RouterProcess::start);
     // The greeting has to come between two steps of the router: it stands still now and then.
     let router = site.router.router_pid().unwrap();
     let done = AtomicBool::new(false);

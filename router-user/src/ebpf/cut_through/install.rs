@@ -80,6 +80,7 @@ impl CutThrough {
             return Err(Fallback::IpOptions);
         }
         let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        self.untouched(sighting)?;
         Ok(Candidate { client: peer, local, shape, sighting })
     }
 
@@ -143,7 +144,7 @@ impl CutThrough {
             Err(reason) => return Err(self.relay(&attempt, client, backend, reason)),
         };
         let generation = self.state.table.read(place).generation.wrapping_add(1);
-        let flow = record::flow(&client_side, &backend_side, identity, generation);
+        let flow = record::flow(&client_side, &backend_side, identity, generation, idle_timeout);
         let keys = [client_side.key(), backend_side.key()];
         self.state.table.write(place, flow);
         // From here on a crash resets the backend, and through it the client; see `Opening`.
@@ -209,6 +210,11 @@ impl CutThrough {
         NotCut::Relay { client, backend, reason }
     }
 
+    /// Whether packets reach the program as their sender made them, or merged so that they can be cut again.
+    fn untouched(&self, sighting: Sighting) -> Result<(), Fallback> {
+        if self.state.merges(sighting.arrives) { Err(Fallback::ReceiveOffload) } else { Ok(()) }
+    }
+
     fn socket(&self, candidate: &Candidate, backend: SocketAddr, port: u16) -> io::Result<TcpSocket> {
         let any: SocketAddr = match backend {
             SocketAddr::V4(_) => ([0, 0, 0, 0], port).into(),
@@ -231,8 +237,11 @@ impl CutThrough {
         let backend_info = raw::connection_info(backend)?;
         let local = canonical(backend.local_addr()?);
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
+        self.untouched(sighting)?;
         let numbers = numbers(backend)?;
         raw::set_repair(backend, Repair::OffWithoutProbe)?;
+        // Repair mode has ended it (net/ipv4/tcp.c, TCP_REPAIR), and other backends are dialled from the same port.
+        SockRef::from(backend).set_reuse_address(true)?;
         let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, unread: 0, sighting };
 
         let mut client_side = Side {
@@ -254,6 +263,13 @@ impl CutThrough {
             client_side.numbers.receive = receive;
         }
         eligibility::both(&client_side.info, &backend_info)?;
+        // What was seen may have been another connection's, of the same addresses and ports.
+        if client_side.peers_syn() != client_side.sighting.sequence {
+            return Err(Fallback::ClientNotSeen);
+        }
+        if backend_side.own_syn() != backend_side.sighting.sequence {
+            return Err(Fallback::BackendNotSeen);
+        }
         let bytes = client_side.unread as usize;
         if bytes > SMALL && make_room(backend)? < bytes * 2 {
             return Err(Fallback::LongHello);

@@ -35,8 +35,10 @@ pub(super) struct ConnectionInfo {
     pub(super) announced_segment: u32,
     /// Payload bytes received in order, a FIN included.
     pub(super) received: u64,
-    /// Payload bytes sent.
+    /// Payload bytes sent, those that were sent again counted once.
     pub(super) sent: u64,
+    /// Payload bytes that wait to be sent.
+    pub(super) unsent: u32,
     /// Segments that arrived out of order.
     pub(super) out_of_order: u32,
 }
@@ -127,7 +129,8 @@ pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
         send_segment: word(16),
         announced_segment: word(84),
         received: long(128),
-        sent: long(200),
+        sent: long(200).wrapping_sub(long(208)),
+        unsent: word(144),
         out_of_order: word(224),
     })
 }
@@ -154,27 +157,6 @@ pub(super) fn wait_for_packets_on_their_way() -> io::Result<()> {
     // SAFETY: the call takes three integers and touches no memory of ours.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The kind of hardware behind an interface (ARPHRD_*, include/uapi/linux/if_arp.h).
-pub(super) fn hardware_type(interface: &str) -> io::Result<u16> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-    // SAFETY: ifreq is plain data for which zeroes are valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *place = byte.cast_signed();
-    }
-    // SAFETY: the descriptor is open; SIOCGIFHWADDR reads the name and writes the union's ifru_hwaddr.
-    let family = unsafe {
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        request.ifr_ifru.ifru_hwaddr.sa_family
-    };
-    Ok(family)
 }
 
 /// Adds or overwrites both keys with one call.
@@ -268,6 +250,11 @@ impl FlowTable {
         Ok(Self { start, count })
     }
 
+    /// How many flows there can be.
+    pub(super) fn places(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn read(&self, index: u32) -> Flow {
         // SAFETY: `place` is inside the mapping, and every bit pattern is a valid Flow.
         unsafe { self.place(index).read_volatile() }
@@ -316,12 +303,12 @@ impl FlowTable {
         unsafe { (&raw mut (*self.place(index)).ended).write_volatile(0) };
     }
 
-    pub(super) fn stage(&self, index: u32) -> u32 {
+    pub(super) fn stage(&self, index: u32) -> u16 {
         // SAFETY: as above.
         unsafe { (&raw const (*self.place(index)).stage).read_volatile() }
     }
 
-    pub(super) fn set_stage(&self, index: u32, stage: u32) {
+    pub(super) fn set_stage(&self, index: u32, stage: u16) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.place(index)).stage).write_volatile(stage) };
     }

@@ -27,6 +27,8 @@ pub(super) struct State {
     /// newer one.
     publishing: RwLock<()>,
     to_collector: Sender<NewFlow>,
+    /// Indexes of interfaces whose packets cannot be translated.
+    merging: Mutex<Vec<u32>>,
     /// Places in use.
     pub(super) flows: AtomicU64,
     /// Flows whose sockets still exist.
@@ -60,6 +62,7 @@ impl State {
             free: Mutex::new(free),
             publishing: RwLock::new(()),
             to_collector,
+            merging: Mutex::default(),
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
         }
@@ -84,7 +87,7 @@ impl State {
     /// The keys of the place must be gone.
     pub(super) fn give_back_place(&self, place: u32) {
         let generation = self.table.read(place).generation;
-        self.table.write(place, Flow { generation, stage: LifeStage::Free as u32, ..Flow::default() });
+        self.table.write(place, Flow { generation, stage: LifeStage::Free as u16, ..Flow::default() });
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(place);
         self.flows.fetch_sub(1, Ordering::Relaxed);
     }
@@ -113,6 +116,15 @@ impl State {
             self.table.release_client_key(place);
         }
         raw::remove_keys(self.keys.as_fd(), &keys);
+    }
+
+    pub(super) fn set_merging(&self, interfaces: Vec<u32>) {
+        *self.merging.lock().unwrap_or_else(PoisonError::into_inner) = interfaces;
+    }
+
+    /// Whether packets that arrive there cannot be translated.
+    pub(super) fn merges(&self, interface: u32) -> bool {
+        self.merging.lock().unwrap_or_else(PoisonError::into_inner).contains(&interface)
     }
 
     pub(super) fn hand_over(&self, flow: NewFlow) {
