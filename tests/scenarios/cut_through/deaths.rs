@@ -89,7 +89,6 @@ fn silent(data_path: &str, path: &str, gone: Gone) {
         "silent ends",
         |setup| setup.line(&format!("dataPath: {data_path}")),
         |tenant| tenant.line("idleTimeout: 2s"),
-        |_| (),
     );
     let Some(site) = site else { return };
     let plan = Plan { number: 1, turn: Turn::ClientFirst, client_to_backend: 1000, backend_to_client: 1000 };

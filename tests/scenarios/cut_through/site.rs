@@ -69,7 +69,19 @@ impl Site {
         Self::started_by(scenario, setup, prepare, RouterProcess::start)
     }
 
-    /// The same, with a router that is started in another way.
+    /// The same, with more lines for both tenants.
+    pub(super) fn with_tenants(
+        scenario: &str,
+        setup: impl FnOnce(Setup) -> Setup,
+        tenant: impl Fn(Tenant) -> Tenant,
+    ) -> Option<Self> {
+        if !require_root(scenario).unwrap() {
+            return None;
+        }
+        Some(Self::built(network(), setup, tenant, RouterProcess::start))
+    }
+
+    /// With a router that is started in another way.
     pub(super) fn started_by(
         scenario: &str,
         setup: impl FnOnce(Setup) -> Setup,
@@ -84,32 +96,16 @@ impl Site {
         Some(Self::on(network, setup, start))
     }
 
-    /// The same, with more lines for both tenants.
-    pub(super) fn with_tenants(
-        scenario: &str,
-        setup: impl FnOnce(Setup) -> Setup,
-        tenant: impl Fn(Tenant) -> Tenant,
-        prepare: impl FnOnce(&Network),
-    ) -> Option<Self> {
-        if !require_root(scenario).unwrap() {
-            return None;
-        }
-        let network = network();
-        prepare(&network);
-        Some(Self::whole(network, setup, tenant, RouterProcess::start))
-    }
-
     /// On a network of the scenario's own.
     pub(super) fn on(
         network: Network,
         setup: impl FnOnce(Setup) -> Setup,
         start: impl FnOnce(Setup) -> Result<RouterProcess> + Send,
     ) -> Self {
-        Self::whole(network, setup, |tenant| tenant, start)
+        Self::built(network, setup, |tenant| tenant, start)
     }
 
-    /// On a network of the scenario's own, with more lines for both tenants, and a router that is started in another way.
-    pub(super) fn whole(
+    fn built(
         network: Network,
         setup: impl FnOnce(Setup) -> Setup,
         tenant: impl Fn(Tenant) -> Tenant,

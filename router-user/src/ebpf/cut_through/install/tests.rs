@@ -54,15 +54,15 @@ impl Default for Fixture {
 
 impl Fixture {
     /// Maps of its own, of which the kernel's programs know nothing.
-    fn cut_through(&self, sighted: &FlowKey) -> CutThrough {
+    fn cut_through(&self, key: &FlowKey, sighting: Sighting) -> CutThrough {
         let mut object = load(&SET, |_| {}).unwrap();
         let mut take = |name: &str| object.take_map(name).unwrap();
         let (keys, flows, sightings, dials) = (take(KEYS), take(FLOWS), take(SIGHTINGS), take(DIALS));
         let table = FlowTable::map(descriptor(&flows).as_fd(), MAX_FLOWS as usize).unwrap();
         let keys = if self.keys_are_none { File::open("/dev/null").unwrap().into() } else { descriptor(&keys) };
         let maps = Maps { keys, sightings: descriptor(&sightings), dials: descriptor(&dials) };
-        let mut sightings = aya::maps::HashMap::<_, FlowKey, [u32; 2]>::try_from(sightings).unwrap();
-        sightings.insert(sighted, [1, 1], 0).unwrap();
+        let mut sightings = aya::maps::HashMap::<_, FlowKey, Sighting>::try_from(sightings).unwrap();
+        sightings.insert(key, sighting, 0).unwrap();
         let free = VecDeque::from_iter(0..self.places);
         let state = State::new(table, maps, Ports::new(&HashSet::new()), free, 0, channel().0);
         CutThrough { state: Arc::new(state), verdicts: take(VERDICTS).try_into().unwrap() }
@@ -70,7 +70,7 @@ impl Fixture {
 }
 
 fn descriptor(map: &Map) -> OwnedFd {
-    super::super::descriptor(map).unwrap()
+    super::super::open::descriptor(map).unwrap()
 }
 
 /// Two connections that could be switched are not, for this reason, and go on as they were.
@@ -84,19 +84,20 @@ fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (mut far_client, client) = pair().await;
-            let (mut far_backend, backend) = pair().await;
-            let backend_address = far_backend.local_addr().unwrap();
-            // The client accepted nothing and dialled nothing here; the ends of both pairs have changed places.
+            let (backend, mut far_backend) = pair().await;
+            far_client.write_all(HELLO).await.unwrap();
+            client.readable().await.unwrap();
+            let (backend_address, local) = (backend.peer_addr().unwrap(), backend.local_addr().unwrap());
+            let peers_syn = sequences(&client).receive.wrapping_sub(HELLO.len() as u32 + 1);
             let attempt = Attempt {
                 client: client.peer_addr().unwrap(),
                 local: client.local_addr().unwrap(),
-                client_sighting: Sighting { arrives: 1, leaves: 1 },
+                client_sighting: sighting(peers_syn),
                 backend: backend_address,
-                port: backend.local_addr().unwrap().port(),
+                port: local.port(),
             };
-            let cut_through = fixture.cut_through(&record::key(backend_address, backend.local_addr().unwrap()));
-            far_client.write_all(b"hello").await.unwrap();
-            client.readable().await.unwrap();
+            let own_syn = sequences(&backend).send.wrapping_sub(1);
+            let cut_through = fixture.cut_through(&record::key(backend_address, local), sighting(own_syn));
             prepare(&cut_through);
 
             let (sender, _ends) = unbounded_channel();
@@ -105,11 +106,11 @@ fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: 
             let Err(NotCut::Relay { mut client, mut backend, reason }) = switched else { panic!("{switched:?}") };
             assert_eq!(reason, expected);
             assert_eq!(cut_through.fill().0, 0);
-            let mut hello = [0; 5];
+            let mut hello = [0; HELLO.len()];
             client.read_exact(&mut hello).await.unwrap();
             backend.write_all(&hello).await.unwrap();
             far_backend.read_exact(&mut hello).await.unwrap();
-            assert_eq!(&hello, b"hello");
+            assert_eq!(&hello, HELLO);
         });
     };
     std::thread::scope(|scope| scope.spawn(try_it).join()).unwrap();
@@ -128,3 +129,16 @@ async fn pair() -> (TcpStream, TcpStream) {
     let (connected, accepted) = tokio::join!(connecting.connect(listener.local_addr().unwrap()), listener.accept());
     (connected.unwrap(), accepted.unwrap().0)
 }
+
+fn sequences(socket: &TcpStream) -> Sequences {
+    let sequences = raw::enter_repair(socket).unwrap();
+    raw::set_repair(socket, Repair::OffWithoutProbe).unwrap();
+    sequences
+}
+
+/// What the programs would have noted of a connection whose SYN had this number.
+fn sighting(sequence: u32) -> Sighting {
+    Sighting { arrives: 1, leaves: 1, sequence, arrived: 0, left: 0 }
+}
+
+const HELLO: &[u8; 5] = b"hello";
