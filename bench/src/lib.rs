@@ -6,6 +6,7 @@
 mod backend;
 mod cell;
 mod contest;
+mod handshakes;
 mod load;
 mod options;
 mod report;
@@ -19,6 +20,7 @@ use tests::scratch::Scratch;
 
 use crate::backend::Backends;
 use crate::contest::Contest;
+pub use crate::handshakes::{HandshakeCommand, handshakes};
 pub use crate::options::Options;
 use crate::report::Report;
 use crate::subject::Subjects;

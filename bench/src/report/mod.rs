@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use tests::binaries::target_folder;
 use tests::network::Network;
 
-use self::machine::Machine;
+pub(crate) use self::machine::Machine;
 use crate::contest::{Contest, Series};
 use crate::options::Options;
 use crate::subject::Subjects;
