@@ -48,20 +48,28 @@ impl<'r> Report<'r> {
                     all.iter().filter(|series| series.cell.kind == kind && series.cell.key == key).collect();
                 println!("{kind:?} handshakes per second, {key:?}");
                 println!(
-                    "  {:<14}{:>8}{:>9}{:>9}{:>15}{:>11}{:>12}",
-                    "", "median", "lowest", "highest", "x one process", "x haproxy", "CPU us each"
+                    "  {:<14}{:>8}{:>9}{:>9}{:>15}{:>11}{:>13}{:>15}{:>11}",
+                    "",
+                    "median",
+                    "lowest",
+                    "highest",
+                    "x one process",
+                    "x haproxy",
+                    "CPU us each",
+                    "x one process",
+                    "x haproxy"
                 );
                 for row in &rows {
-                    let rate = |measured: &Measured| measured.per_second;
-                    let (lowest, highest) = range(row.samples.iter().map(rate)).unwrap_or_default();
-                    let cpu = row.samples.iter().filter_map(|measured| Some(measured.cpu?.as_secs_f64() * 1e6));
+                    let (lowest, highest) = range(row.samples.iter().filter_map(rate)).unwrap_or_default();
                     println!(
-                        "  {:<14}{:>8.0}{lowest:>9.0}{highest:>9.0}{:>15}{:>11}{:>12}",
+                        "  {:<14}{:>8}{lowest:>9.0}{highest:>9.0}{:>15}{:>11}{:>13}{:>15}{:>11}",
                         row.cell.subject.name,
-                        median(row.samples.iter().map(rate)).unwrap_or_default(),
-                        ratio(row, &rows, "one process"),
-                        ratio(row, &rows, "haproxy"),
-                        median(cpu).map_or_else(String::new, |cpu| format!("{cpu:.0}")),
+                        number(median(row.samples.iter().filter_map(rate)), 0),
+                        ratio(row, &rows, "one process", rate),
+                        ratio(row, &rows, "haproxy", rate),
+                        number(median(row.samples.iter().filter_map(cpu)), 0),
+                        ratio(row, &rows, "one process", cpu),
+                        ratio(row, &rows, "haproxy", cpu),
                     );
                     let errors: u64 = row.samples.iter().map(|measured| measured.errors).sum();
                     if errors > 0 {
@@ -81,7 +89,7 @@ impl<'r> Report<'r> {
         let sample = |measured: &Measured| {
             json!({
                 "perSecond": measured.per_second,
-                "cpuMicroseconds": measured.cpu.map(|cpu| cpu.as_secs_f64() * 1e6),
+                "cpuMicroseconds": cpu(measured),
                 "errors": measured.errors,
             })
         };
@@ -110,11 +118,24 @@ impl<'r> Report<'r> {
     }
 }
 
-fn ratio(row: &Series<'_>, rows: &[&Series<'_>], base: &str) -> String {
+#[expect(clippy::unnecessary_wraps, reason = "the same shape as `cpu`")]
+fn rate(measured: &Measured) -> Option<f64> {
+    Some(measured.per_second)
+}
+
+fn cpu(measured: &Measured) -> Option<f64> {
+    measured.cpu.map(|cpu| cpu.as_secs_f64() * 1e6)
+}
+
+/// The median of each round's ratio to the subject of this name.
+fn ratio(row: &Series<'_>, rows: &[&Series<'_>], base: &str, value: fn(&Measured) -> Option<f64>) -> String {
     let Some(base) = rows.iter().find(|other| other.cell.subject.name == base) else { return String::new() };
-    let pairs = row.samples.iter().zip(&base.samples);
-    let ratios = pairs.filter(|(_, base)| base.per_second > 0.0).map(|(own, base)| own.per_second / base.per_second);
-    median(ratios).map_or_else(String::new, |ratio| format!("{ratio:.3}"))
+    let pairs = row.samples.iter().zip(&base.samples).filter_map(|(own, base)| value(own).zip(value(base)));
+    number(median(pairs.filter(|(_, base)| *base > 0.0).map(|(own, base)| own / base)), 2)
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.decimals$}"))
 }
 
 const METHOD: &str =
