@@ -6,6 +6,7 @@
 mod backend;
 mod cell;
 mod contest;
+mod handshakes;
 mod idle;
 mod load;
 mod options;
@@ -21,6 +22,7 @@ use tests::scratch::Scratch;
 use crate::backend::Backends;
 use crate::cell::Mode;
 use crate::contest::Contest;
+pub use crate::handshakes::{HandshakeCommand, handshakes};
 use crate::idle::Idle;
 pub use crate::options::Options;
 use crate::report::Report;

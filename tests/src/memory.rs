@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 
 use anyhow::{Context, Result};
+use memchr::memmem;
 
 use crate::processes::Pid;
 
@@ -35,5 +36,5 @@ fn find(memory: &mut File, from: u64, to: u64, wanted: &[u8]) -> Result<bool> {
             Ok(read) => filled += read,
         }
     }
-    Ok(bytes[..filled].windows(wanted.len()).any(|window| window == wanted))
+    Ok(memmem::find(&bytes[..filled], wanted).is_some())
 }
