@@ -8,6 +8,7 @@ mod address;
 mod client_rule;
 mod decode;
 mod duration;
+mod endpoint;
 mod error;
 mod field;
 mod file;
@@ -25,6 +26,7 @@ mod uid;
 mod yaml;
 
 pub use client_rule::{Sha256, UriPattern};
+pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};
 pub use model::*;

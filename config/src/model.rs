@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::client_rule::{Sha256, UriPattern};
+use crate::endpoint::Endpoint;
 use crate::hostname::HostnamePattern;
 
 /// A whole configuration file.
@@ -16,6 +17,8 @@ use crate::hostname::HostnamePattern;
 pub struct Config {
     /// Folder of the hand-off and admin sockets.
     pub runtime_dir: PathBuf,
+    /// Folder of what outlives a restart.
+    pub state_dir: PathBuf,
     /// Worker threads of the router; `None` means one per core.
     pub workers: Option<NonZeroUsize>,
     /// What the router drops to when it is started as root; `None` means [`DEFAULT_ROUTER_UID`](crate::DEFAULT_ROUTER_UID).
@@ -56,6 +59,16 @@ impl Config {
     /// The socket over which the router hands connections to a tenant's terminator. It fits a Unix address.
     pub fn handoff_socket(&self, name: &str) -> PathBuf {
         handoff_socket(&self.runtime_dir, name)
+    }
+
+    /// The folder of a tenant's generated CA and certificate, which its uid alone can enter.
+    pub fn generated_dir(&self, name: &str) -> PathBuf {
+        self.state_dir.join("generated").join(name)
+    }
+
+    /// The folder in which a tenant with a generated CA tells everybody what to trust, in the file `ca.crt`.
+    pub fn advertised_dir(&self, name: &str) -> PathBuf {
+        self.runtime_dir.join("ca").join(name)
     }
 
     fn tenant_identity(&self, name: &str) -> Option<Identity> {
@@ -300,14 +313,20 @@ pub enum Mode {
     /// It stays end to end.
     Passthrough,
     /// It ends in the tenant's terminator.
-    Terminate(Terminate),
+    Terminate(Box<Terminate>),
 }
 
 /// All that a terminator needs to know beyond its tenant's routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terminate {
-    /// At least one.
+    /// Files; at least one, unless `generate`.
     pub certificates: Vec<CertificateSource>,
+    /// Whether the terminator makes a CA and a certificate of its own while none of these files is there.
+    pub generate: bool,
+    /// What clients are told to trust, where the certificates come from files; `None` means the `ca.crt` beside them.
+    pub ca_bundle: Option<PathBuf>,
+    /// What certificates have to cover besides the tenant's hostnames.
+    pub external_endpoints: Vec<Endpoint>,
     /// The lowest protocol version that is negotiated.
     pub min_version: TlsVersion,
     /// ALPN protocols in order of preference; empty means that ALPN is not negotiated.

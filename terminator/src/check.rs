@@ -8,7 +8,8 @@ use config::{CertificateSource, Config, HostnamePattern, SandboxPolicy, Terminat
 use rustls::crypto::aws_lc_rs;
 
 use crate::certificates::{
-    ClientAnchors, ExpiryWatch, Finding, Moment, ServedCertificate, covers, findings, not_covered, paths,
+    ClientAnchors, ExpiryWatch, Finding, Moment, Presence, ServedCertificate, covers, findings, not_covered, paths,
+    presence, to_be_covered,
 };
 use crate::confinement::{Confinement, forbid_new_privileges};
 use crate::start::{StartError, find, identity, input, needs, system};
@@ -21,7 +22,7 @@ pub(crate) fn check(config: &Path, tenant: &str) -> Result<bool, StartError> {
     let settings = &config.tenants[index];
     let mut confinement =
         Confinement::begin(identity(&config, tenant)?, SandboxPolicy::BestEffort, true).map_err(system)?;
-    confinement.restrict_access(&needs(settings, terminate, Path::new("")));
+    confinement.restrict_access(&needs(settings, terminate, None, Path::new("")));
 
     let mut notes = Notes::default();
     certificates(&config, index, terminate, &mut notes);
@@ -46,6 +47,9 @@ fn certificates(config: &Config, index: usize, terminate: &Terminate, notes: &mu
     let now = Moment::now();
     let mut served = Vec::new();
     for source in &terminate.certificates {
+        if terminate.generate && presence(source) == Presence::Absent {
+            continue;
+        }
         let (file, _) = paths(source);
         match ServedCertificate::load(source, &provider) {
             Ok(certificate) => {
@@ -76,7 +80,7 @@ fn certificates(config: &Config, index: usize, terminate: &Terminate, notes: &mu
         }
     }
     let leaves = served.iter().map(|certificate| &certificate.leaf);
-    if let Some(finding) = not_covered(leaves, &config.tenants[index].hostnames)
+    if let Some(finding) = not_covered(leaves, &to_be_covered(&config.tenants[index].hostnames, terminate))
         && !served.is_empty()
     {
         let file = terminate.certificates.first().map(|source| paths(source).0).unwrap_or_default();

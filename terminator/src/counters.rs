@@ -157,7 +157,9 @@ pub(crate) fn status<'w>(
             .map(|served| CertificateStatus {
                 name: served.name.clone(),
                 serial: served.leaf.serial.clone(),
+                not_before: served.leaf.not_before,
                 not_after: served.leaf.not_after,
+                names: served.leaf.names(),
             })
             .collect(),
         connections: Outcome::ALL
@@ -166,6 +168,7 @@ pub(crate) fn status<'w>(
             .map(|(outcome, count)| ConnectionCount { outcome: outcome.label().into(), count })
             .collect(),
         sandbox: Vec::new(),
+        ca_bundle: String::new(),
     }
 }
 

@@ -10,6 +10,7 @@ mod cli;
 mod confinement;
 mod counters;
 mod failure;
+mod generated;
 mod identity;
 mod live_tls;
 mod outcome;

@@ -13,9 +13,10 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked_memory_limit};
+use crate::generated::make_folder;
 use crate::identity::{Identity, Start};
 use crate::live_tls::LiveTls;
-use crate::reload::{self, Keeper, Sources, files_of, folders_with_content};
+use crate::reload::{self, Keeper, Place, Sources, files_of, folders_with_content};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TlsConfigError;
@@ -62,23 +63,28 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     raise_file_limit();
     raise_locked_memory_limit();
 
-    // As the tenant, and with its own files and backends alone.
     let tenant = &config.tenants[index];
+    let place = place(&config, &tenant.name, terminate);
+    let target = identity(&config, &request.tenant)?;
+    if let Some(place) = &place {
+        make_folders(place, start.own_uid == 0, target)?;
+    }
+
+    // As the tenant, and with its own files and backends alone.
     let policy = terminate.sandbox.policy.unwrap_or(config.sandbox_policy);
-    let mut confinement =
-        Confinement::begin(identity(&config, &request.tenant)?, policy, !request.supervised).map_err(system)?;
-    confinement.restrict_access(&needs(tenant, terminate, &request.socket));
+    let mut confinement = Confinement::begin(target, policy, !request.supervised).map_err(system)?;
+    confinement.restrict_access(&needs(tenant, terminate, place.as_ref(), &request.socket));
     let access_log = access_log
         .map(AccessLogFile::start)
         .transpose()
         .map_err(|error| StartError::System(format!("start the access log's thread: {error}")))?;
 
     // From here on there are keys in memory.
-    let unusable = |error| match error {
-        TlsConfigError::Certificate(error) => input(error),
-        TlsConfigError::Provider(error) => system(error),
+    let unusable = |error| match &error {
+        TlsConfigError::Certificate(_) | TlsConfigError::Generated(_) => input(error),
+        TlsConfigError::Provider(_) => system(error),
     };
-    let (sources, events) = Sources::load(terminate, &tenant.hostnames).map_err(unusable)?;
+    let (sources, events) = Sources::load(terminate, &tenant.hostnames, place.as_ref()).map_err(unusable)?;
     events.iter().for_each(reload::report);
     let tls = Arc::new(LiveTls::new(sources.tls().map_err(unusable)?));
     let keeper = Keeper::new(sources, Arc::clone(&tls));
@@ -143,11 +149,38 @@ fn open_access_log(path: &AccessLogPath) -> Result<AccessLogFile, StartError> {
         .map_err(|error| StartError::System(format!("open the access log {}: {error}", path.display())))
 }
 
+/// Where a tenant keeps what it generates; `None` where it generates nothing.
+pub(crate) fn place(config: &Config, tenant: &str, terminate: &Terminate) -> Option<Place> {
+    terminate.generate.then(|| Place {
+        tenant: tenant.to_owned(),
+        generated: config.generated_dir(tenant),
+        advertised: config.advertised_dir(tenant).join("ca.crt"),
+    })
+}
+
+/// As whoever started the process: the folders above belong to root, if that is who it was.
+fn make_folders(place: &Place, is_root: bool, target: Identity) -> Result<(), StartError> {
+    // Everybody may read the advertised CA, and nobody's mask shall decide otherwise.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let owner = is_root.then_some(target);
+    let folders = [Some((place.generated.as_path(), 0o700)), place.advertised.parent().map(|folder| (folder, 0o755))];
+    for (folder, mode) in folders.into_iter().flatten() {
+        make_folder(folder, mode, owner)
+            .map_err(|error| StartError::System(format!("make the folder {}: {error}", folder.display())))?;
+    }
+    Ok(())
+}
+
 /// What is left to a confined terminator. Folders, not files: a file that is replaced is another one to Landlock.
-pub(crate) fn needs(tenant: &config::Tenant, terminate: &Terminate, socket: &Path) -> Needs {
+pub(crate) fn needs(tenant: &config::Tenant, terminate: &Terminate, place: Option<&Place>, socket: &Path) -> Needs {
+    let own = place.map(|place| {
+        let advertised = place.advertised.parent().map(Path::to_owned);
+        std::iter::once(place.generated.clone()).chain(advertised)
+    });
     let read: BTreeSet<PathBuf> = files_of(terminate).iter().flat_map(|file| folders_with_content(file)).collect();
     Needs {
         read: read.into_iter().collect(),
+        write: own.into_iter().flatten().collect(),
         socket_folder: socket.parent().map(Path::to_owned).unwrap_or_default(),
         connect: tenant.backends.iter().map(|backend| backend.address.port()).collect(),
     }

@@ -17,9 +17,8 @@ impl Context<'_> {
 
     /// Refuses the sources of certificates that are not available yet, and says whether there was one.
     pub(super) fn not_yet_in_certificate(&self, file: &CertificateFile) -> bool {
-        self.not_yet("generate", &file.generate);
         self.not_yet("acme", &file.acme);
-        !(file.generate.is_missing() && file.acme.is_missing())
+        !file.acme.is_missing()
     }
 
     /// Refuses the fields of a tenant's sandbox that are not available yet.

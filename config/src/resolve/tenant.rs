@@ -117,14 +117,17 @@ fn terminate(
     let tls = tls::tls(context, &file.tls);
     or_default(&file.startup, &StartupFile::Always)?;
     let (sandbox, tls) = (sandbox?, tls?);
-    Some(Mode::Terminate(Terminate {
+    Some(Mode::Terminate(Box::new(Terminate {
         certificates: tls.certificates,
+        generate: tls.generate,
+        ca_bundle: tls.ca_bundle,
+        external_endpoints: tls.external_endpoints,
         min_version: tls.min_version,
         alpn: tls.alpn,
         client_validation: tls.client_validation,
         sandbox,
         identity: identities.of(name?, sandbox)?,
-    }))
+    })))
 }
 
 fn backends(context: &Context<'_>, file: &TenantFile) -> Option<Vec<BackendTarget>> {

@@ -29,11 +29,8 @@ fn values_that_come_later_are_refused_where_they_stand() {
     );
     spoiled(
         "{ secretDir: /etc/tenants/acme }",
-        "{ generate: true }\n        - { acme: { directory: \"https://acme.example\" } }",
-        &[
-            "16:13: tenants[1].tls.certificates[0].generate: not available yet",
-            "17:13: tenants[1].tls.certificates[1].acme: not available yet",
-        ],
+        "{ acme: { directory: \"https://acme.example\" } }",
+        &["16:13: tenants[1].tls.certificates[0].acme: not available yet"],
     );
     spoiled(
         "[{ address: \"10.2.0.9:443\" }]",

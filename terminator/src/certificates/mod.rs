@@ -8,6 +8,7 @@ mod expiry;
 mod leaf;
 mod moment;
 mod pem_file;
+mod presence;
 mod resolver;
 mod validity;
 
@@ -29,8 +30,9 @@ pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
+pub(crate) use presence::{Presence, presence};
 pub(crate) use resolver::CertificateResolver;
-pub(crate) use validity::{Finding, covers, findings, not_covered};
+pub(crate) use validity::{Finding, covers, findings, not_covered, to_be_covered};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]
@@ -47,6 +49,11 @@ impl ServedCertificate {
     /// Reads and checks one certificate and its key.
     pub(crate) fn load(source: &CertificateSource, provider: &CryptoProvider) -> Result<Self, CertificateError> {
         let (chain_path, key_path) = paths(source);
+        match presence(source) {
+            Presence::Absent => return Err(CertificateError::NotFound { path: chain_path, key: key_path }),
+            Presence::Half { missing, there } => return Err(CertificateError::HalfMissing { missing, there }),
+            Presence::There => {}
+        }
         let chain = read_certificates(&chain_path)?;
         let leaf_der = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: chain_path.clone() })?;
         let leaf =
@@ -94,6 +101,22 @@ pub(crate) enum CertificateError {
     /// The file cannot be read; says which permission is missing, where it can tell.
     #[error(transparent)]
     Unreadable(#[from] UnreadableFile),
+    /// Neither the chain's nor the key's file exists.
+    #[error("secret not found: neither {} nor {} exists", path.display(), key.display())]
+    NotFound {
+        /// The chain's.
+        path: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+    /// One of the two exists.
+    #[error("{} is missing: there is only {}", missing.display(), there.display())]
+    HalfMissing {
+        /// The one that does not.
+        missing: PathBuf,
+        /// The one that does.
+        there: PathBuf,
+    },
     /// The file is not well-formed PEM.
     #[error("{}: not valid PEM: {reason}", path.display())]
     Pem {
@@ -203,14 +226,14 @@ pub(crate) fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
 }
 
 /// All CERTIFICATE sections of a file, in their order; other sections are skipped.
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let pem = pem_file::read(path)?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| CertificateError::Pem { path: path.to_owned(), reason: error.to_string() })
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let pem = pem_file::read(path)?;
     if is_encrypted(&pem) {
         return Err(CertificateError::EncryptedKey { path: path.to_owned() });
@@ -223,6 +246,12 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
         (None, _) => Err(CertificateError::NoKey { path: path.to_owned() }),
         (Some(_), others) => Err(CertificateError::SeveralKeys { path: path.to_owned(), count: others + 1 }),
     }
+}
+
+/// One CERTIFICATE section (RFC 7468 section 5.1).
+pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let section = pem::Pem::new("CERTIFICATE", certificate.as_ref());
+    pem::encode_config(&section, pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
 }
 
 /// Both PEM encryptions: PKCS #8 (RFC 7468 section 11) and OpenSSL's older header (RFC 1421 section 4.6.1.1).

@@ -24,6 +24,8 @@ use crate::identity::Identity;
 pub(crate) struct Needs {
     /// Folders whose files it reads.
     pub(crate) read: Vec<PathBuf>,
+    /// Folders in which it replaces files; read too.
+    pub(crate) write: Vec<PathBuf>,
     /// The folder in which it makes its socket.
     pub(crate) socket_folder: PathBuf,
     /// TCP ports that it connects to.
@@ -84,6 +86,7 @@ impl Part {
 pub(crate) struct Confinement {
     policy: SandboxPolicy,
     identity: Identity,
+    writes_files: bool,
     parts: Vec<(Part, Result<(), String>)>,
 }
 
@@ -116,18 +119,19 @@ impl Confinement {
             (Part::NoCoreDumps, Ok(())),
             (Part::LockedMemory, lock_memory()),
         ];
-        Ok(Self { policy, identity: dropped.identity, parts })
+        Ok(Self { policy, identity: dropped.identity, writes_files: false, parts })
     }
 
     /// Forbids files and connections that the tenant does not need. For this thread and those that it starts.
     pub(crate) fn restrict_access(&mut self, needs: &Needs) {
+        self.writes_files = !needs.write.is_empty();
         self.parts.extend(landlock::restrict(needs));
     }
 
     /// Forbids all system calls that serving does not need, in all threads; says what holds; and fails where something
     /// that the policy requires does not.
     pub(crate) fn seal(mut self) -> Result<Vec<SandboxPart>, NotConfined> {
-        self.parts.push((Part::Seccomp, seccomp::restrict()));
+        self.parts.push((Part::Seccomp, seccomp::restrict(self.writes_files)));
         let holds =
             words(self.parts.iter().filter(|(_, state)| state.is_ok()).map(|(part, _)| part.label().to_owned()));
         let missing = words(self.missing(|_| true));
@@ -143,6 +147,7 @@ impl Confinement {
         let part = |(part, state): &(Part, Result<(), String>)| SandboxPart {
             part: part.label().to_owned(),
             holds: state.is_ok(),
+            reason: state.as_ref().err().cloned().unwrap_or_default(),
         };
         Ok(self.parts.iter().map(part).collect())
     }

@@ -1,8 +1,12 @@
 //! Keeps what is served up to date with the tenant's files, for as long as the terminator runs: watches, looks, replaces,
 //! and says so in the words of whoever has to act.
 
+mod advertised;
+mod event;
 mod folders;
+mod own;
 mod sources;
+mod trouble;
 mod watch;
 
 use std::convert::Infallible;
@@ -13,9 +17,12 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use self::event::Event;
+pub(crate) use self::event::report;
 pub(crate) use self::folders::folders_with_content;
-use self::sources::SETTLING;
-pub(crate) use self::sources::{Event, Sources, files_of};
+pub(crate) use self::own::Place;
+pub(crate) use self::sources::{Sources, files_of};
+use self::trouble::SETTLING;
 use self::watch::{Fingerprint, Watch};
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
 use crate::live_tls::LiveTls;
@@ -46,7 +53,7 @@ impl Keeper {
             // First the watch and the fingerprint, then the look: what changes in between is noticed again.
             watch.follow(files.iter());
             let fingerprint = Fingerprint::of(files.iter());
-            if self.sources.in_trouble() || seen.as_ref() != Some(&fingerprint) {
+            if self.sources.in_trouble() || self.sources.is_due(Moment::now()) || seen.as_ref() != Some(&fingerprint) {
                 seen = Some(fingerprint);
                 self.look();
             }
@@ -88,38 +95,6 @@ impl Keeper {
                 }
             }
         }
-    }
-}
-
-/// One line for each event.
-pub(crate) fn report(event: &Event) {
-    match event {
-        Event::Renewed { certificate, before } => {
-            let leaf = &certificate.leaf;
-            let (certificate, serial, names) = (&certificate.name, &leaf.serial, leaf.dns_names.join(" "));
-            let not_after = Moment(leaf.not_after);
-            match before {
-                Some(before) => {
-                    info!(certificate, serial, before, names, %not_after, "certificate renewed: new connections get it");
-                }
-                None => info!(certificate, serial, names, %not_after, "certificate loaded"),
-            }
-        }
-        Event::Doubtful { name, finding } => warn!(certificate = name, "certificate {finding}"),
-        Event::Kept { name, problem, serving: Some((serial, not_after)) } => {
-            warn!(certificate = name, problem, serial, %not_after, "certificate files cannot be used: still serving the last good certificate");
-        }
-        Event::Kept { name, problem, serving: None } => {
-            warn!(certificate = name, problem, "certificate files cannot be used: going on without this certificate");
-        }
-        Event::Recovered { name } => info!(certificate = name, "certificate files are in order again"),
-        Event::ClientsChanged { authorities, revocation_lists } => {
-            info!(authorities, revocation_lists, "client CAs renewed: new connections are checked against them");
-        }
-        Event::ClientsKept { problem } => {
-            warn!(problem, "client CA or revocation files cannot be used: the last good ones stay in force");
-        }
-        Event::ClientsRecovered => info!("client CA and revocation files are in order again"),
     }
 }
 

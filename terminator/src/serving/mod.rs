@@ -153,10 +153,11 @@ struct Shared {
 impl Shared {
     fn status(&self) -> TerminatorStatus {
         let backends = self.tenant.backends.states();
-        let certificates = &self.tenant.tls.current().certificates;
+        let tls = self.tenant.tls.current();
         TerminatorStatus {
             sandbox: self.sandbox.get().cloned().unwrap_or_default(),
-            ..status(&self.tenant.name, certificates, &backends, self.counters.iter())
+            ca_bundle: tls.authorities.as_deref().unwrap_or_default().to_owned(),
+            ..status(&self.tenant.name, &tls.certificates, &backends, self.counters.iter())
         }
     }
 
