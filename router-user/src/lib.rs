@@ -11,4 +11,5 @@ pub mod logging;
 pub mod metrics;
 pub mod router;
 pub mod routing;
+pub mod status;
 pub mod supervisor;

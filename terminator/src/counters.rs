@@ -131,7 +131,11 @@ pub(crate) fn status<'w>(
         count,
     };
     let refused = failures().filter(|(reason, _)| reason.is_client_certificate());
-    let backend = |state: &BackendState| BackendStatus { address: state.address.to_string(), up: state.up };
+    let backend = |state: &BackendState| BackendStatus {
+        address: state.address.to_string(),
+        up: state.up,
+        active: state.active as u64,
+    };
     TerminatorStatus {
         tenant: tenant.to_owned(),
         pid: std::process::id(),

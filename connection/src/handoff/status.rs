@@ -77,6 +77,8 @@ pub struct BackendStatus {
     pub address: String,
     /// Whether it gets connections.
     pub up: bool,
+    /// Connections to it that have not ended.
+    pub active: u64,
 }
 
 /// A histogram in Prometheus' sense.

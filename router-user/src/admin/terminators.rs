@@ -50,16 +50,28 @@ impl Terminators {
     pub(super) async fn reports(&self) -> Vec<TerminatorReport> {
         let mut asked = JoinSet::new();
         for watched in &self.watched {
-            let (tenant, socket) = (watched.tenant, watched.socket.clone());
-            let (up, restarts) = (watched.state.up.get(), watched.state.restarts.get());
-            asked.spawn_local(async move {
-                let status = if up { ask(&socket).await } else { None };
-                TerminatorReport { tenant, up, restarts, status }
-            });
+            asked.spawn_local(watched.report());
         }
         let mut reports = asked.join_all().await;
         reports.sort_by_key(|report| report.tenant);
         reports
+    }
+
+    /// Asks one; `None` where the tenant has none.
+    pub(super) async fn report(&self, tenant: usize) -> Option<TerminatorReport> {
+        let watched = self.watched.iter().find(|watched| watched.tenant == tenant)?;
+        Some(watched.report().await)
+    }
+}
+
+impl Watched {
+    fn report(&self) -> impl Future<Output = TerminatorReport> + 'static {
+        let (tenant, socket) = (self.tenant, self.socket.clone());
+        let (up, restarts) = (self.state.up.get(), self.state.restarts.get());
+        async move {
+            let status = if up { ask(&socket).await } else { None };
+            TerminatorReport { tenant, up, restarts, status }
+        }
     }
 }
 

@@ -36,7 +36,7 @@ use tracing::info;
 use self::privileges::drop_privileges;
 pub use self::worker::Shared;
 use self::worker::permit_count;
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminSockets, AdminState};
 use crate::commands::load;
 use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map(|listener| listen::bind(listener, workers))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::System(error.to_string()))?;
-    let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
+    let admin_sockets = AdminSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     let loaded = cut_through::load(&config);
     // Last, because it takes the connections from the process before.
@@ -97,7 +97,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         ended: Semaphore::new(0),
         config,
     });
-    let started = start(&shared, counters, sockets, admin_socket).map_err(system("start the workers"))?;
+    let started = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
     info!(tenants = shared.config.tenants.len(), "ready");
     runtime.block_on(wait_for_the_end(&shared, workers, drain, supervised, signals));
     for worker in started {
@@ -117,7 +117,7 @@ fn start(
     shared: &Arc<Shared>,
     counters: Vec<Arc<WorkerCounters>>,
     sockets: Vec<Vec<TcpListener>>,
-    admin_socket: Option<TcpListener>,
+    admin_sockets: AdminSockets,
 ) -> io::Result<Vec<WorkerThread>> {
     let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
     let threads = counters
@@ -129,9 +129,7 @@ fn start(
         })
         .collect::<io::Result<Vec<_>>>()?;
     health::spawn(shared)?;
-    if let Some(socket) = admin_socket {
-        admin::spawn(socket, AdminState::new(shared.clone(), counters))?;
-    }
+    admin::spawn(admin_sockets, AdminState::new(shared.clone(), counters))?;
     Ok(threads)
 }
 
