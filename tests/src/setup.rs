@@ -82,6 +82,13 @@ impl Setup {
                 identity.write_secret_dir(&secret_dir(scratch.path(), &tenant.name, number), owner)?;
             }
         }
+        for tenant in self.tenants.iter().filter(|tenant| !tenant.certificate_lines.is_empty()) {
+            let folder = secret_dir(scratch.path(), &tenant.name, 0);
+            std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+            if let Some(Owner { uid, gid }) = tenant_owner(&config, &tenant.name)? {
+                std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).context("give the secret's folder away")?;
+            }
+        }
         let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
         Ok(Written { terminated: terminated.map(|tenant| tenant.name.clone()).collect(), path, admin, listeners })
     }
@@ -131,6 +138,8 @@ pub struct Tenant {
     /// Address and weight of each.
     backends: Vec<(SocketAddr, u16)>,
     certificates: Vec<Identity>,
+    /// Further elements of `tls.certificates`, as YAML; `{folder}` stands for the scenario's folder.
+    certificate_lines: Vec<String>,
     tls_lines: Vec<String>,
     lines: Vec<String>,
 }
@@ -143,6 +152,7 @@ impl Tenant {
             hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
             backends: vec![(backend, 1)],
             certificates: Vec::new(),
+            certificate_lines: Vec::new(),
             tls_lines: Vec::new(),
             lines: Vec::new(),
         }
@@ -151,6 +161,16 @@ impl Tenant {
     /// Its TLS ends in a terminator with this certificate.
     pub fn terminate(name: &str, hostnames: &[&str], backend: SocketAddr, certificate: &Identity) -> Self {
         Self::passthrough(name, hostnames, backend).certificate(certificate)
+    }
+
+    /// Its TLS ends in a terminator that makes its own certificate, unless one lies in the folder of certificate 0,
+    /// which is there and empty.
+    pub fn generate(name: &str, hostnames: &[&str], backend: SocketAddr) -> Self {
+        let mut tenant = Self::passthrough(name, hostnames, backend);
+        let secret = secret_dir(Path::new("{folder}"), name, 0);
+        tenant.certificate_lines =
+            vec![format!("{{ secretDir: \"{}\" }}", secret.display()), "{ generate: true }".to_owned()];
+        tenant
     }
 
     /// One more backend.
@@ -181,8 +201,12 @@ impl Tenant {
         self
     }
 
+    fn is_terminated(&self) -> bool {
+        !(self.certificates.is_empty() && self.certificate_lines.is_empty())
+    }
+
     fn write_yaml(&self, yaml: &mut String, folder: &Path) {
-        let mode = if self.certificates.is_empty() { "Passthrough" } else { "Terminate" };
+        let mode = if self.is_terminated() { "Terminate" } else { "Passthrough" };
         let _ = writeln!(yaml, "  - name: {}\n    hostnames: {:?}\n    mode: {mode}", self.name, self.hostnames);
         yaml.push_str("    backends:\n");
         for (address, weight) in &self.backends {
@@ -191,12 +215,15 @@ impl Tenant {
         for line in &self.lines {
             let _ = writeln!(yaml, "    {line}");
         }
-        if self.certificates.is_empty() {
+        if !self.is_terminated() {
             return;
         }
         yaml.push_str("    tls:\n      certificates:\n");
         for number in 0..self.certificates.len() {
             let _ = writeln!(yaml, "        - {{ secretDir: {} }}", secret_dir(folder, &self.name, number).display());
+        }
+        for line in &self.certificate_lines {
+            let _ = writeln!(yaml, "        - {}", line.replace("{folder}", &folder.display().to_string()));
         }
         for line in &self.tls_lines {
             let _ = writeln!(yaml, "      {line}");
