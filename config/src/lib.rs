@@ -7,6 +7,7 @@
 mod address;
 mod client_rule;
 mod decode;
+mod difference;
 mod duration;
 mod endpoint;
 mod error;
@@ -26,6 +27,7 @@ mod uid;
 mod yaml;
 
 pub use client_rule::{Sha256, UriPattern};
+pub use difference::TerminatorSettings;
 pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};

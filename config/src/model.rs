@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::client_rule::{Sha256, UriPattern};
 use crate::endpoint::Endpoint;
-use crate::hostname::HostnamePattern;
+use crate::hostname::{Hostname, HostnamePattern};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +36,15 @@ pub struct Config {
     pub access_log: Option<AccessLogPath>,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// At least one; names and hostnames are unique.
-    pub tenants: Vec<Tenant>,
+    /// At least one; names and hostnames are unique. Shared, because those that a reload leaves as they are outlive the
+    /// rest of the configuration.
+    pub tenants: Vec<Arc<Tenant>>,
 }
 
 impl Config {
     /// The tenant of this name.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
-        self.tenants.iter().find(|tenant| tenant.name == name)
+        self.tenants.iter().map(Arc::as_ref).find(|tenant| tenant.name == name)
     }
 
     /// The uid of a tenant's terminator when it is started as root; `None` unless a tenant of mode Terminate has
@@ -333,6 +335,8 @@ pub struct Terminate {
     pub alpn: Vec<String>,
     /// Whether clients show certificates.
     pub client_validation: ClientValidation,
+    /// TLS to the backends; `None` means that they get plaintext. Boxed, because few tenants have it.
+    pub backend_tls: Option<Box<BackendTls>>,
     /// What the file says about how the terminator is confined.
     pub sandbox: Sandbox,
     /// The identity that the terminator runs under when it is started as root: from `sandbox`, else from the uid range.
@@ -411,6 +415,24 @@ pub struct ClientRule {
     pub sha256: Option<Sha256>,
     /// The groups of who is let in by this rule.
     pub groups: Vec<String>,
+}
+
+/// TLS to backends. At least one of `ca` and `pins` is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTls {
+    /// What a backend is asked for and what its certificate must carry; `None` means its IP address or, with pins alone,
+    /// nothing.
+    pub server_name: Option<Hostname>,
+    /// PEM bundles of the CAs that its certificate must come from; empty means that the pins alone decide.
+    pub ca: Vec<PathBuf>,
+    /// Of its certificate or of its public key; empty means that the CAs alone decide.
+    pub pins: Vec<Sha256>,
+    /// What is shown to a backend that asks for a certificate.
+    pub client_certificate: Option<CertificateSource>,
+    /// The lowest protocol version that is negotiated.
+    pub min_version: TlsVersion,
+    /// Whether the backend is offered what the client agreed upon, and nothing else; otherwise it is offered nothing.
+    pub pass_alpn: bool,
 }
 
 /// The identity that a terminator runs under; no other tenant has its uid, nor has the router.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::hostname::HostnamePattern;
+use crate::hostname::{Hostname, HostnamePattern};
 use crate::text::FromText;
 use crate::yaml::quoted;
 
@@ -35,6 +35,17 @@ impl FromText for HostnamePattern {
     const DESCRIPTION: &'static str =
         "A DNS name in ASCII (A-labels), or a wildcard such as *.example.com, which stands for exactly one label.";
     const PATTERN: &'static str = "^(\\*\\.)?[-_A-Za-z0-9]{1,63}(\\.[-_A-Za-z0-9]{1,63})*\\.?$";
+    const EXPECTED: &'static str = "a host name in quotes";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| format!("{} {error}", quoted(text)))
+    }
+}
+
+impl FromText for Hostname {
+    const NAME: &'static str = "ServerName";
+    const DESCRIPTION: &'static str = "A DNS name in ASCII (A-labels).";
+    const PATTERN: &'static str = "^[-_A-Za-z0-9]{1,63}(\\.[-_A-Za-z0-9]{1,63})*\\.?$";
     const EXPECTED: &'static str = "a host name in quotes";
 
     fn from_text(text: &str) -> Result<Self, String> {

@@ -92,6 +92,14 @@ pub enum DialError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Its TLS is not what the tenant trusts, or failed before that was known.
+    #[error("TLS with backend {address}: {words}")]
+    Tls {
+        /// The backend.
+        address: SocketAddr,
+        /// What went wrong, in words.
+        words: String,
+    },
     /// Every backend of the tenant is unhealthy, or has no weight.
     #[error("connect to a backend: none of {backends} is healthy")]
     NoneHealthy {
@@ -119,6 +127,7 @@ impl DialError {
             Self::NoDescriptors { .. } => "no_descriptors",
             Self::NoMemory { .. } => "no_memory",
             Self::NotPermitted { .. } => "backend_not_permitted",
+            Self::Tls { .. } => "backend_tls_failed",
             Self::NoneHealthy { .. } => "none_healthy",
             Self::Failed { .. } => "backend_failed",
         }
@@ -134,6 +143,7 @@ impl DialError {
             | Self::NoDescriptors { address, .. }
             | Self::NoMemory { address, .. }
             | Self::NotPermitted { address, .. }
+            | Self::Tls { address, .. }
             | Self::Failed { address, .. } => Some(*address),
             Self::NoneHealthy { .. } => None,
         }
@@ -141,7 +151,14 @@ impl DialError {
 
     /// Whether it says something about the backend, not about this host.
     pub fn is_the_backends(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Failed { .. })
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::TimedOut { .. }
+                | Self::Unreachable { .. }
+                | Self::Tls { .. }
+                | Self::Failed { .. }
+        )
     }
 
     /// Whether this host lacks something that it would lack for every other backend too.

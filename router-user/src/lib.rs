@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cli;
 pub mod commands;
+mod config_file;
 pub mod ebpf;
 pub mod failure;
 pub mod identity;
@@ -12,4 +13,5 @@ pub mod metrics;
 pub mod router;
 pub mod routing;
 pub mod status;
+mod supervision;
 pub mod supervisor;

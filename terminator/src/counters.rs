@@ -2,6 +2,7 @@
 //! Only its own worker writes a counter, so relaxed atomics never contend.
 
 use std::array;
+use std::iter::once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use connection::handoff::{
 };
 use connection::relay::Traffic;
 
+use crate::backend_tls::BackendReason;
 use crate::certificates::ServedCertificate;
 use crate::failure::Reason;
 use crate::outcome::Outcome;
@@ -25,6 +27,8 @@ pub(crate) struct WorkerCounters {
     handshake_micros: AtomicU64,
     clients_identified: AtomicU64,
     clients_without_certificate: AtomicU64,
+    backend_handshakes_ok: AtomicU64,
+    backend_handshakes_failed: [AtomicU64; BackendReason::ALL.len()],
     connections: [AtomicU64; Outcome::ALL.len()],
     active: AtomicU64,
     /// Bytes relayed, as they move.
@@ -40,6 +44,8 @@ impl WorkerCounters {
             handshake_micros: AtomicU64::new(0),
             clients_identified: AtomicU64::new(0),
             clients_without_certificate: AtomicU64::new(0),
+            backend_handshakes_ok: AtomicU64::new(0),
+            backend_handshakes_failed: zeroes(),
             connections: zeroes(),
             active: AtomicU64::new(0),
             traffic: Traffic::default(),
@@ -63,6 +69,14 @@ impl WorkerCounters {
     /// Counts a client that was asked for a certificate, and whether it showed one.
     pub(crate) fn client_certificate(&self, shown: bool) {
         add_one(Some(if shown { &self.clients_identified } else { &self.clients_without_certificate }));
+    }
+
+    /// Counts a TLS handshake with a backend.
+    pub(crate) fn backend_handshake(&self, failed: Option<BackendReason>) {
+        add_one(match failed {
+            None => Some(&self.backend_handshakes_ok),
+            Some(reason) => self.backend_handshakes_failed.get(reason as usize),
+        });
     }
 
     /// Counts the end of a connection.
@@ -116,15 +130,15 @@ pub(crate) fn status<'w>(
 
     let failed = sums(&|worker| &worker.handshakes_failed);
     let succeeded = sums(&|worker| &worker.handshakes_ok);
+    let backends_failed = sums(&|worker| &worker.backend_handshakes_failed);
     let ended = sums(&|worker| &worker.connections);
     let failures = || Reason::ALL.into_iter().zip(failed.iter().copied());
 
-    let ok = HandshakeCount { outcome: "ok".into(), reason: String::new(), count: succeeded.iter().sum() };
-    let handshakes = failures().map(|(reason, count)| HandshakeCount {
-        outcome: "failed".into(),
-        reason: reason.label().into(),
-        count,
-    });
+    let ok = |count| HandshakeCount { outcome: "ok".into(), reason: String::new(), count };
+    let failed_for = |reason: &str, count| HandshakeCount { outcome: "failed".into(), reason: reason.into(), count };
+    let handshakes = failures().map(|(reason, count)| failed_for(reason.label(), count));
+    let backend_handshakes =
+        BackendReason::ALL.into_iter().zip(backends_failed).map(|(reason, count)| failed_for(reason.label(), count));
     let verdict = |outcome: &str, reason: &str, count| ClientCertificateCount {
         outcome: outcome.into(),
         reason: reason.into(),
@@ -139,7 +153,8 @@ pub(crate) fn status<'w>(
     TerminatorStatus {
         tenant: tenant.to_owned(),
         pid: std::process::id(),
-        handshakes: std::iter::once(ok).chain(handshakes).collect(),
+        handshakes: once(ok(succeeded.iter().sum())).chain(handshakes).collect(),
+        backend_handshakes: once(ok(sum(&|worker| &worker.backend_handshakes_ok))).chain(backend_handshakes).collect(),
         handshake_seconds: Histogram {
             bounds: HANDSHAKE_BOUNDS.to_vec(),
             counts: succeeded.clone(),

@@ -4,6 +4,8 @@
 use connection::relay::RelayOutcome;
 use connection::{DialError, label_set};
 
+use crate::backend_tls::BackendReason;
+
 label_set! {
     /// The end of one connection.
     pub(crate) enum Outcome {
@@ -15,6 +17,8 @@ label_set! {
         ClientTruncated = "client_truncated",
         /// The client's connection or stream failed otherwise, for instance by a record that cannot be decrypted.
         ClientError = "client_error",
+        /// The backend's TLS stream ended without close_notify; the client's did too.
+        BackendTruncated = "backend_truncated",
         /// The backend reset it.
         BackendReset = "backend_reset",
         /// The backend's connection failed otherwise.
@@ -39,6 +43,8 @@ label_set! {
         BackendNotPermitted = "backend_not_permitted",
         /// No backend is healthy.
         NoneHealthy = "none_healthy",
+        /// TLS with the backend failed, or the backend's alert ended it; the reason is counted with the handshakes.
+        BackendTlsFailed = "backend_tls_failed",
         /// The connection to the backend failed otherwise.
         BackendFailed = "backend_failed",
         /// The TLS handshake failed; the reason is counted with the handshakes.
@@ -56,6 +62,11 @@ impl From<&RelayOutcome> for Outcome {
             RelayOutcome::ClientTruncated => Self::ClientTruncated,
             RelayOutcome::ClientError(_) => Self::ClientError,
             RelayOutcome::BackendReset => Self::BackendReset,
+            RelayOutcome::BackendTruncated => Self::BackendTruncated,
+            // Under TLS 1.3 a backend that refuses our certificate says so after the handshake.
+            RelayOutcome::BackendError(error) if BackendReason::of(error) == BackendReason::Alert => {
+                Self::BackendTlsFailed
+            }
             RelayOutcome::BackendError(_) => Self::BackendError,
             RelayOutcome::IdleTimeout => Self::IdleTimeout,
             RelayOutcome::Stopped => Self::Drained,
@@ -73,6 +84,7 @@ impl From<&DialError> for Outcome {
             DialError::NoDescriptors { .. } => Self::NoDescriptors,
             DialError::NoMemory { .. } => Self::NoMemory,
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
+            DialError::Tls { .. } => Self::BackendTlsFailed,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::Failed { .. } => Self::BackendFailed,
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
+use connection::backends::ConnectProbe;
+use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
@@ -16,7 +18,7 @@ use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked
 use crate::generated::make_folder;
 use crate::identity::{Identity, Start};
 use crate::live_tls::LiveTls;
-use crate::reload::{self, Keeper, Place, Sources, files_of, folders_with_content};
+use crate::reload::{self, Keeper, Place, Sources, files_of};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TlsConfigError;
@@ -99,6 +101,7 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         names: TenantNames::new(&config, index),
         tls,
         backends: Arc::new(Backends::of(tenant)),
+        probe: ConnectProbe::of(tenant),
         limits: Arc::new(Limits::new(tenant.limits.max_connections, tenant.limits.handshake_rate)),
         connect_timeout: tenant.connect_timeout,
         proxy_protocol: tenant.proxy_protocol.clone(),

@@ -93,6 +93,15 @@ impl Authority {
         self.issue(params, KeyKind::Ecdsa)
     }
 
+    /// A client certificate that ended half a year ago.
+    pub fn expired_client(&self, common_name: &str) -> Result<Identity> {
+        let mut params = named(common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = (SystemTime::now() - 2 * HALF_A_YEAR).into();
+        params.not_after = (SystemTime::now() - HALF_A_YEAR).into();
+        self.issue(params, KeyKind::Ecdsa)
+    }
+
     fn issue(&self, mut params: CertificateParams, kind: KeyKind) -> Result<Identity> {
         let key = match kind {
             KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),

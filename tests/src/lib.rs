@@ -15,6 +15,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod network;
+pub mod openssl;
 pub mod patience;
 pub mod pattern;
 pub mod peer;

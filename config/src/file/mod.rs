@@ -1,6 +1,7 @@
 //! The configuration file as it is written: every field that the contract knows, for serde and for the JSON Schema.
 //! The comments here are the schema's descriptions. Never checks one field against another.
 
+mod backend_tls;
 mod listener;
 mod tenant;
 mod tls;
@@ -14,6 +15,7 @@ use crate::field::Field;
 use crate::name::FilePath;
 use crate::text::Text;
 
+pub(crate) use backend_tls::*;
 pub(crate) use listener::*;
 pub(crate) use tenant::*;
 pub(crate) use tls::*;
@@ -50,6 +52,9 @@ pub(crate) struct ConfigFile {
     /// How strictly the terminators are confined; a tenant can override it.
     #[serde(default)]
     pub(crate) sandbox: Field<GlobalSandboxFile>,
+    /// What holds for the `backendTls` of all tenants.
+    #[serde(default)]
+    pub(crate) backend_tls: Field<GlobalBackendTlsFile>,
     /// Read-only HTTP endpoint. Default: off.
     #[serde(default)]
     pub(crate) admin: Field<AdminFile>,

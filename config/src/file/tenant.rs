@@ -49,7 +49,7 @@ pub(crate) struct TenantFile {
     /// The PROXY header that its backends get. Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol: Field<OutboundProxyFile>,
-    /// TLS to its backends. Default: none. Not available yet.
+    /// TLS to its backends. Default: none. Only for `mode: Terminate`.
     #[serde(default)]
     pub(crate) backend_tls: Field<BackendTlsFile>,
     /// Who may connect. Default: everybody.

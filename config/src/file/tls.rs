@@ -153,25 +153,5 @@ pub(crate) struct AllowFile {
     pub(crate) groups: Field<Vec<Field<Text<Group>>>>,
 }
 
-/// TLS to a tenant's backends.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "BackendTls")]
-#[expect(dead_code, reason = "known to the schema before it is available")]
-pub(crate) struct BackendTlsFile {
-    /// The name that the backend's certificate must carry.
-    #[serde(default)]
-    pub(crate) server_name: Field<String>,
-    /// PEM files of the CAs that it must come from.
-    #[serde(default)]
-    pub(crate) ca: Field<Vec<Field<Text<FilePath>>>>,
-    /// What is shown to a backend that asks for a certificate.
-    #[serde(default)]
-    pub(crate) client_certificate: Field<CertificateFile>,
-    /// SHA-256 of the backend's DER leaf, in hexadecimal.
-    #[serde(default)]
-    pub(crate) pins: Field<Vec<Field<String>>>,
-}
-
 /// As many as webpki follows (its MAX_SUB_CA_COUNT).
 pub(crate) const MAX_INTERMEDIATES: u32 = 6;

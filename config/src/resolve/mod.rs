@@ -1,6 +1,7 @@
 //! The file's types to the model: defaults, bounds, and the rules that hold between fields.
 //! Goes on after an error wherever it can, so that one run shows them all.
 
+mod backend_tls;
 mod client_validation;
 mod context;
 mod identity;
@@ -11,6 +12,8 @@ mod seen;
 mod tenant;
 mod tls;
 mod unique;
+
+use std::sync::Arc;
 
 use self::context::Context;
 use crate::field::Field;
@@ -56,6 +59,6 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
         admin: admin?,
         access_log: access_log?,
         listeners: listeners?,
-        tenants: tenants?,
+        tenants: tenants?.into_iter().map(Arc::new).collect(),
     })
 }

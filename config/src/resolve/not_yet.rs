@@ -5,11 +5,6 @@ use crate::field::Field;
 use crate::file::{CertificateFile, TenantFile, TenantSandboxFile};
 
 impl Context<'_> {
-    /// Refuses the fields of a tenant that are not available yet.
-    pub(super) fn not_yet_in_tenant(&self, file: &TenantFile) {
-        self.not_yet("backendTls", &file.backend_tls);
-    }
-
     /// Refuses the fields of a tenant of mode Terminate that are not available yet.
     pub(super) fn not_yet_in_terminate(&self, file: &TenantFile) {
         self.not_yet("idleStop", &file.idle_stop);

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::backend_tls::{self, backend_tls};
 use super::context::{Context, or_default};
 use super::identity::Identities;
 use super::listener::clients;
@@ -14,14 +15,19 @@ use crate::file::{
     HEALTHY_AFTER, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile, TenantFile, UNHEALTHY_AFTER,
 };
 use crate::model::{
-    BackendTarget, Balance, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox, Tenant, TenantLimits,
-    Terminate,
+    BackendTarget, Balance, CertificateSource, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox,
+    Tenant, TenantLimits, Terminate,
 };
 
 /// All tenants, in the order of the file.
 pub(super) fn tenants(context: &Context<'_>, file: &ConfigFile, identities: &Identities<'_>) -> Option<Vec<Tenant>> {
     let fallbacks = fallbacks(file);
-    context.non_empty_list(&file.tenants, "tenants", |context, file| tenant(&context, file, &fallbacks, identities))
+    let default_client = backend_tls::default_client_certificate(context, file);
+    let tenants = context.non_empty_list(&file.tenants, "tenants", |context, file| {
+        let default_client = default_client.as_ref().and_then(Option::as_ref);
+        tenant(&context, file, &fallbacks, identities, default_client)
+    });
+    default_client.and(tenants)
 }
 
 /// The names that listeners fall back to.
@@ -41,8 +47,8 @@ fn tenant(
     file: &TenantFile,
     fallbacks: &HashSet<&str>,
     identities: &Identities<'_>,
+    default_client: Option<&CertificateSource>,
 ) -> Option<Tenant> {
-    context.not_yet_in_tenant(file);
     let name = context.required(&file.name, "name").map(|name| name.0.0.as_str());
     let hostnames = context.list(&file.hostnames, "hostnames", |_, hostname| Some(hostname.0.clone()));
     if hostnames.as_ref().is_some_and(Vec::is_empty) && name.is_some_and(|name| !fallbacks.contains(name)) {
@@ -52,7 +58,7 @@ fn tenant(
     }
     let mode = context.required(&file.mode, "mode").and_then(|mode| match mode {
         ModeFile::Passthrough => passthrough(context, file),
-        ModeFile::Terminate => terminate(context, file, name, identities),
+        ModeFile::Terminate => terminate(context, file, name, identities, default_client),
     });
     let backends = backends(context, file);
     let health_check = health_check(context, file);
@@ -84,6 +90,7 @@ fn tenant(
 fn passthrough(context: &Context<'_>, file: &TenantFile) -> Option<Mode> {
     let fields = [
         ("tls", file.tls.is_missing(), file.tls.key()),
+        ("backendTls", file.backend_tls.is_missing(), file.backend_tls.key()),
         ("sandbox", file.sandbox.is_missing(), file.sandbox.key()),
         ("startup", file.startup.is_missing(), file.startup.key()),
         ("idleStop", file.idle_stop.is_missing(), file.idle_stop.key()),
@@ -104,6 +111,7 @@ fn terminate(
     file: &TenantFile,
     name: Option<&str>,
     identities: &Identities<'_>,
+    default_client: Option<&CertificateSource>,
 ) -> Option<Mode> {
     context.not_yet_in_terminate(file);
     if let Some(StartupFile::OnDemand) = file.startup.value() {
@@ -115,6 +123,7 @@ fn terminate(
         Some(Sandbox { uid: file.uid.value().copied(), gid: file.gid.value().copied(), policy: policy? })
     });
     let tls = tls::tls(context, &file.tls);
+    let backend_tls = backend_tls(context, &file.backend_tls, default_client);
     or_default(&file.startup, &StartupFile::Always)?;
     let (sandbox, tls) = (sandbox?, tls?);
     Some(Mode::Terminate(Box::new(Terminate {
@@ -125,6 +134,7 @@ fn terminate(
         min_version: tls.min_version,
         alpn: tls.alpn,
         client_validation: tls.client_validation,
+        backend_tls: backend_tls?.map(Box::new),
         sandbox,
         identity: identities.of(name?, sandbox)?,
     })))

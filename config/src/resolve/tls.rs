@@ -43,10 +43,7 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
         };
         let external_endpoints =
             context.list(&file.external_endpoints, "externalEndpoints", |_, endpoint| Some(endpoint.0.clone()));
-        let min_version = or_default(&file.min_version, &TlsVersionFile::V1_2).map(|version| match version {
-            TlsVersionFile::V1_2 => TlsVersion::V1_2,
-            TlsVersionFile::V1_3 => TlsVersion::V1_3,
-        });
+        let min_version = min_version(&file.min_version);
         let alpn = alpn(&context, &file.alpn);
         let none = ClientValidation::None;
         let client_validation = context.group(&file.client_validation, "clientValidation", none, |context, file| {
@@ -62,6 +59,14 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
             client_validation: client_validation?,
         }))
     })?
+}
+
+/// The field `minVersion`, towards clients or backends.
+pub(super) fn min_version(field: &Field<TlsVersionFile>) -> Option<TlsVersion> {
+    Some(match or_default(field, &TlsVersionFile::V1_2)? {
+        TlsVersionFile::V1_2 => TlsVersion::V1_2,
+        TlsVersionFile::V1_3 => TlsVersion::V1_3,
+    })
 }
 
 /// Whether one of the list is `generate`, which holds for the whole tenant.

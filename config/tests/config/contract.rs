@@ -14,7 +14,6 @@ use crate::texts::{BASE, changed, spoiled};
 fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
     let error = Config::load("tests/files/design.yaml").unwrap_err();
     let expected = "\
-tests/files/design.yaml:50:5: tenants[1].backendTls: not available yet
 tests/files/design.yaml:53:40: tenants[1].sandbox.memoryMax: not available yet
 tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
     assert_eq!(error.to_string(), expected);

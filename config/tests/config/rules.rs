@@ -54,12 +54,13 @@ fn passthrough_has_no_terminator_to_configure() {
     spoiled(
         "mode: Passthrough",
         "mode: Passthrough\n    tls: { certificates: [{ secretDir: /a }] }\n    sandbox: { uid: 5 }\n    \
-         startup: Always\n    idleStop: 1m",
+         startup: Always\n    idleStop: 1m\n    backendTls: { ca: [/ca.crt] }",
         &[
             "10:5: tenants[0].tls: is only for mode Terminate, and this tenant's mode is Passthrough: remove it",
             "11:5: tenants[0].sandbox: is only for mode Terminate, and this tenant's mode is Passthrough: remove it",
             "12:5: tenants[0].startup: is only for mode Terminate, and this tenant's mode is Passthrough: remove it",
             "13:5: tenants[0].idleStop: is only for mode Terminate, and this tenant's mode is Passthrough: remove it",
+            "14:5: tenants[0].backendTls: is only for mode Terminate, and this tenant's mode is Passthrough: remove it",
         ],
     );
 }

@@ -71,10 +71,10 @@ fn a_backend_that_goes_moves_only_its_own_clients() {
     assert!(share(0).abs_diff(2000) < 400 && share(2).abs_diff(4000) < 450 && share(3) == 0, "{}", share(2));
     assert_eq!(before, homes());
 
-    backends.observe(1, false);
+    backends.observe(1, Err(&refused(address(2))));
     let after = homes();
     assert!(before.iter().all(|(client, home)| if *home == 1 { after[client] != 1 } else { after[client] == *home }));
-    backends.observe(1, true);
+    backends.observe(1, Ok(()));
     assert_eq!(before, homes());
 }
 
@@ -169,7 +169,7 @@ async fn probes_find_a_backend_that_comes_back() {
     let interval = Duration::from_millis(5);
     let check = HealthCheck { interval, timeout: LIMIT, unhealthy_after: 1, healthy_after: 1 };
     let backends = Arc::new(Backends::new("shop", &[target], Balance::Random, Some(check)));
-    backends.observe(0, false);
+    backends.observe(0, Err(&refused(address(1))));
     assert!(!backends.states()[0].up);
     let healthy = async {
         while !backends.states()[0].up {
@@ -177,7 +177,7 @@ async fn probes_find_a_backend_that_comes_back() {
         }
     };
     tokio::select! {
-        () = probe(Arc::clone(&backends)) => panic!("the probes ended"),
+        () = probe(Arc::clone(&backends), ConnectProbe::default()) => panic!("the probes ended"),
         back = tokio::time::timeout(Duration::from_secs(30), healthy) => back.unwrap(),
     }
 }

@@ -13,6 +13,8 @@ pub struct TerminatorStatus {
     pub pid: u32,
     /// Handshakes by how they ended.
     pub handshakes: Vec<HandshakeCount>,
+    /// TLS handshakes with backends by how they ended; empty where backends get plaintext.
+    pub backend_handshakes: Vec<HandshakeCount>,
     /// How long successful handshakes took, in seconds.
     pub handshake_seconds: Histogram,
     /// Client certificates by verdict.

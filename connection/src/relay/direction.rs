@@ -112,6 +112,11 @@ impl Direction {
             self.stage = Stage::Ended;
             return Poll::Ready(Ok(()));
         }
+        if self.stage == Stage::CutOff {
+            // What came before is the sink's all the same.
+            ready!(sink.poll_flush(task)).map_err(Failure::Sink)?;
+            return Poll::Ready(Err(Failure::Source(io::ErrorKind::UnexpectedEof.into())));
+        }
         let step = match (self.gears.gear(), source.tcp(), sink.tcp()) {
             (Gear::Splice, Some(tcp), Some(_)) => self.poll_splice(task, tcp, sink, context),
             _ => None,
@@ -162,7 +167,14 @@ impl Direction {
         context: &RelayContext,
     ) -> Poll<Result<(), Failure>> {
         let mut buffer = context.buffer();
-        let length = ready!(source.poll_read(task, &mut buffer)).map_err(Failure::Source)?;
+        let length = match ready!(source.poll_read(task, &mut buffer)) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.stage = Stage::CutOff;
+                return Poll::Ready(Ok(()));
+            }
+            Err(error) => return Poll::Ready(Err(Failure::Source(error))),
+        };
         if length == 0 {
             self.stage = Stage::Ending;
             return Poll::Ready(Ok(()));
@@ -245,7 +257,10 @@ impl Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Flowing,
+    /// The source has ended.
     Ending,
+    /// The source has ended without the end that its protocol has.
+    CutOff,
     Ended,
 }
 

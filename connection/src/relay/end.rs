@@ -49,6 +49,8 @@ pub enum RelayOutcome {
     BackendReset,
     /// The client's stream ended without its proper end (TLS close_notify); the backend was reset.
     ClientTruncated,
+    /// The backend's stream ended without its proper end (TLS close_notify), and so did the client's.
+    BackendTruncated,
     /// No byte moved for the idle timeout; both were reset.
     IdleTimeout,
     /// The caller's `stop` resolved; both were reset.
@@ -67,6 +69,7 @@ impl RelayOutcome {
             Self::ClientReset => "client_reset",
             Self::BackendReset => "backend_reset",
             Self::ClientTruncated => "client_truncated",
+            Self::BackendTruncated => "backend_truncated",
             Self::IdleTimeout => "idle_timeout",
             Self::Stopped => "stopped",
             Self::ClientError(_) => "client_error",
@@ -85,7 +88,13 @@ impl RelayOutcome {
     }
 
     pub(super) fn of_backend(error: io::Error) -> Self {
-        if is_reset(&error) { Self::BackendReset } else { Self::BackendError(error) }
+        if is_reset(&error) {
+            Self::BackendReset
+        } else if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::BackendTruncated
+        } else {
+            Self::BackendError(error)
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 //! moved for too long. A connection owns no buffer: all relays of a worker share one, and a direction that
 //! turns out to be bulk moves to splice(2). Never dials, never accepts, never looks at a byte.
 
-mod client_socket;
 mod context;
 mod direction;
 mod end;
 mod gear;
 mod pipe_pool;
 mod session;
+mod shared_socket;
 mod side;
 mod splice;
 mod traffic;
@@ -22,9 +22,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-pub use client_socket::ClientSocket;
 pub use context::{RelayContext, RelayPolicy};
 pub use end::{DataPath, RelayEnd, RelayOutcome};
+pub use shared_socket::SharedSocket;
 pub use traffic::Traffic;
 
 use crate::reset::close_will_reset;
@@ -53,32 +53,66 @@ pub async fn relay_tcp(
     end
 }
 
-/// Relays between a stream over a client's connection, such as TLS, and a backend; always by copying.
-/// `client_socket` is a clone of the handle that `client` was built on. Everything else is as for [`relay_tcp`]; a
-/// client stream that ends with `UnexpectedEof` has been cut off, and the backend is reset.
+/// A stream such as TLS, and the connection that it was built on.
+#[derive(Debug)]
+pub struct Layered<S> {
+    /// What is read and written; built on a clone of `socket`.
+    pub stream: S,
+    /// Where resets are noticed and sent.
+    pub socket: SharedSocket,
+}
+
+/// Relays between a stream over a client's connection and a backend; always by copying. Everything else is as for
+/// [`relay_tcp`]; a client stream that ends with `UnexpectedEof` has been cut off, and the backend is reset.
 pub async fn relay_stream(
     context: &RelayContext,
-    client: impl AsyncRead + AsyncWrite + Unpin,
-    client_socket: ClientSocket,
+    client: Layered<impl AsyncRead + AsyncWrite + Unpin>,
     backend: TcpStream,
     idle_timeout: Duration,
     traffic: &Traffic,
     stop: impl Future<Output = ()>,
 ) -> RelayEnd {
-    let client_socket = ResetOnDrop::new(client_socket);
+    let client_socket = ResetOnDrop::new(client.socket);
     let backend = ResetOnDrop::new(backend);
-    let session = Session::new(context, StreamSide(client), TcpSide(&backend.socket), traffic);
+    let session = Session::new(context, StreamSide(client.stream), TcpSide(&backend.socket), traffic);
     let end = session.run(client_socket.socket.tcp(), &backend.socket, idle_timeout, stop).await;
-    match &end.outcome {
+    close_in_order(&end.outcome, client_socket, backend);
+    end
+}
+
+/// Relays between two streams. Everything else is as for [`relay_stream`]; a backend stream that ends with
+/// `UnexpectedEof` has been cut off, and the client's is cut off at the same byte: its connection ends with a FIN, its
+/// stream without an end of its own.
+pub async fn relay_streams(
+    context: &RelayContext,
+    client: Layered<impl AsyncRead + AsyncWrite + Unpin>,
+    backend: Layered<impl AsyncRead + AsyncWrite + Unpin>,
+    idle_timeout: Duration,
+    traffic: &Traffic,
+    stop: impl Future<Output = ()>,
+) -> RelayEnd {
+    let client_socket = ResetOnDrop::new(client.socket);
+    let backend_socket = ResetOnDrop::new(backend.socket);
+    let session = Session::new(context, StreamSide(client.stream), StreamSide(backend.stream), traffic);
+    let end = session.run(client_socket.socket.tcp(), backend_socket.socket.tcp(), idle_timeout, stop).await;
+    close_in_order(&end.outcome, client_socket, backend_socket);
+    end
+}
+
+/// Closes without a RST what need not, or must not, be reset.
+fn close_in_order(outcome: &RelayOutcome, client: ResetOnDrop<impl AsFd>, backend: ResetOnDrop<impl AsFd>) {
+    match outcome {
         RelayOutcome::Ok => {
-            client_socket.close();
+            client.close();
             backend.close();
         }
-        // The client broke the stream's protocol and its alert is on the way: a RST would overtake it.
-        RelayOutcome::ClientError(error) if error.kind() == io::ErrorKind::InvalidData => client_socket.close(),
+        // The peer broke the stream's protocol and our alert is on the way to it: a RST would overtake it.
+        RelayOutcome::ClientError(error) if error.kind() == io::ErrorKind::InvalidData => client.close(),
+        RelayOutcome::BackendError(error) if error.kind() == io::ErrorKind::InvalidData => backend.close(),
+        // What came before the cut is on its way to the client, and a RST could overtake that.
+        RelayOutcome::BackendTruncated => client.close(),
         _ => {}
     }
-    end
 }
 
 /// A socket whose close is a RST unless the relay came to its proper end.

@@ -20,14 +20,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tracing::{debug, info, warn};
 
 pub use self::socket::{admin_socket, bind_socket};
 use self::terminators::Terminators;
 use crate::metrics::WorkerCounters;
-use crate::router::Shared;
+use crate::router::{Policy, Shared};
 
 /// What the pages are made from.
 #[derive(Debug)]
@@ -94,7 +94,9 @@ pub fn spawn(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
 }
 
 async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
-    let terminators = Terminators::watch(&state.shared.config);
+    let terminators = Rc::new(Terminators::default());
+    terminators.watch(&state.shared.policy.current());
+    tokio::task::spawn_local(keep_watching(terminators.clone(), state.shared.policy.follow()));
     let desk = Rc::new(Desk { state, terminators, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
     let address = sockets.address.map(tokio::net::TcpListener::from_std).transpose()?;
     let socket = sockets.socket.map(tokio::net::UnixListener::from_std).transpose()?;
@@ -119,7 +121,7 @@ async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
 /// What all connections of the endpoint share.
 struct Desk {
     state: AdminState,
-    terminators: Terminators,
+    terminators: Rc<Terminators>,
     permits: Arc<Semaphore>,
 }
 
@@ -151,6 +153,13 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             }
             drop(permit);
         });
+    }
+}
+
+async fn keep_watching(terminators: Rc<Terminators>, mut policy: watch::Receiver<Arc<Policy>>) {
+    while policy.changed().await.is_ok() {
+        let policy = policy.borrow_and_update().clone();
+        terminators.watch(&policy);
     }
 }
 

@@ -27,17 +27,25 @@ pub(super) async fn answer(state: &AdminState, terminators: &Terminators, reques
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => readiness(state),
         "/metrics" => {
-            let reports = terminators.reports().await;
-            let mut page = text(StatusCode::OK, report(&state.shared, &state.counters, &reports));
+            let policy = state.shared.policy.current();
+            let reports = terminators.reports(&policy).await;
+            let mut page = text(StatusCode::OK, report(&state.shared, &policy, &state.counters, &reports));
             page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS_TEXT));
             page
         }
         "/v1/tenants" => {
-            let reports = terminators.reports().await;
-            json(&status::tenants(&state.shared, &state.counters, &reports))
+            let policy = state.shared.policy.current();
+            let reports = terminators.reports(&policy).await;
+            json(&status::tenants(&state.shared, &policy, &state.counters, &reports))
         }
-        "/v1/certificates" => json(&status::certificates(&state.shared, &terminators.reports().await)),
-        "/v1/backends" => json(&status::backends(&state.shared, &terminators.reports().await)),
+        "/v1/certificates" => {
+            let policy = state.shared.policy.current();
+            json(&status::certificates(&policy, &terminators.reports(&policy).await))
+        }
+        "/v1/backends" => {
+            let policy = state.shared.policy.current();
+            json(&status::backends(&policy, &terminators.reports(&policy).await))
+        }
         path if path.starts_with(CA_PAGES) => authorities(state, terminators, &path[CA_PAGES.len()..]).await,
         path => text(StatusCode::NOT_FOUND, format!("no page {path}\n{INDEX}")),
     }
@@ -53,10 +61,11 @@ fn readiness(state: &AdminState) -> Page {
 
 /// What the clients of one tenant are told to trust.
 async fn authorities(state: &AdminState, terminators: &Terminators, name: &str) -> Page {
-    let Some(tenant) = state.shared.config.tenants.iter().position(|tenant| tenant.name == name) else {
+    let policy = state.shared.policy.current();
+    let Some(tenant) = policy.config.tenants.iter().position(|tenant| tenant.name == name) else {
         return text(StatusCode::NOT_FOUND, format!("no tenant {name}\n"));
     };
-    match terminators.report(tenant).await.and_then(|report| report.status) {
+    match terminators.report(&policy, tenant).await.and_then(|report| report.status) {
         Some(status) if !status.ca_bundle.is_empty() => {
             let mut page = text(StatusCode::OK, status.ca_bundle);
             page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PEM));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::connection::relay::RelayEnd;
 use ::connection::{AccessLine, ConnectionId};
+use config::Tenant;
 use tokio::time::Instant;
 
 use super::connection::Arrival;
@@ -27,9 +28,9 @@ pub(super) struct AccessRecord<'w> {
 }
 
 impl<'w> AccessRecord<'w> {
-    pub(super) fn new(worker: &'w Worker, arrival: &Arrival<'w>) -> Self {
+    pub(super) fn new(worker: &'w Worker, arrival: &Arrival) -> Self {
         let line = worker.shared.access_log.is_some().then(|| {
-            let mut line = AccessLine::new(arrival.id, arrival.accepted_at, arrival.listener.name.clone());
+            let mut line = AccessLine::new(arrival.id, arrival.accepted_at, arrival.listener.to_string());
             line.client = Some(arrival.client);
             Box::new(line)
         });
@@ -60,9 +61,8 @@ impl<'w> AccessRecord<'w> {
     }
 
     /// The route is known.
-    pub(super) fn tenant(&mut self, tenant: usize) {
+    pub(super) fn tenant(&mut self, tenant: &Tenant) {
         if let Some(line) = &mut self.line {
-            let tenant = &self.worker.shared.config.tenants[tenant];
             line.tenant = Some(tenant.name.clone().into());
         }
     }

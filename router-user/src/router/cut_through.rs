@@ -17,12 +17,13 @@ use tracing::{debug, warn};
 use super::access::AccessRecord;
 use super::connection::Arrival;
 use super::outcome::{ConnectionOutcome, Mode};
+use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
     AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, FlowEnd, Identity, Loaded, NotCut, Place,
 };
-use crate::metrics::{TenantCounters, WorkerCounters};
+use crate::metrics::TenantCounters;
 
 /// The part that needs the privileges of the start; `None` when it is not configured.
 pub(super) fn load(config: &Config) -> Option<Result<Loaded, Unavailable>> {
@@ -37,13 +38,11 @@ pub(super) fn capabilities(loaded: &Option<Result<Loaded, Unavailable>>) -> Capa
 /// The other part.
 pub(super) fn start(
     loaded: Option<Result<Loaded, Unavailable>>,
-    config: &Config,
-    counters: &[Arc<WorkerCounters>],
+    policy: Arc<LivePolicy>,
     access_log: Option<AccessLog>,
 ) -> CuttingThrough {
     let Some(loaded) = loaded else { return CuttingThrough::NotConfigured };
-    let (config, counters) = (config.clone(), counters.first().cloned());
-    let on_adopted_end = move |end: AdoptedEnd| adopted(&config, counters.as_deref(), access_log.as_ref(), &end);
+    let on_adopted_end = move |end: AdoptedEnd| adopted(&policy.current(), access_log.as_ref(), &end);
     match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
         Ok(cut_through) => CuttingThrough::Running(cut_through),
         Err(reason) => {
@@ -108,10 +107,10 @@ pub(super) enum Switched<'w> {
 /// After the dial.
 pub(super) fn switch<'w>(
     worker: &Worker,
-    tenant: usize,
+    tenant: &Tenant,
     client: TcpStream,
     connected: Connected<'w>,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
 ) -> Switched<'w> {
     let (cut_through, backend, attempt) = match connected {
         Connected::Plain(backend) => return Switched::Not(client, backend),
@@ -121,12 +120,11 @@ pub(super) fn switch<'w>(
         }
         Connected::Prepared(cut_through, Dialled { backend, attempt: Ok(attempt) }) => (cut_through, backend, attempt),
     };
-    let tenant = &worker.shared.config.tenants[tenant];
     let accepted = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let identity = Identity {
         connection: arrival.id.0,
         accepted_unix_ms: accepted.as_millis() as u64,
-        names: [name_hash(&arrival.listener.name), name_hash(&tenant.name)],
+        names: [name_hash(&arrival.listener), name_hash(&tenant.name)],
     };
     match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout) {
         Ok(carried) => {
@@ -145,7 +143,7 @@ pub(super) fn switch<'w>(
 /// router, and the next one logs its end.
 pub(super) async fn accompany(
     worker: &Worker,
-    tenant: usize,
+    counters: &TenantCounters,
     cut_through: &CutThrough,
     carried: Carried,
     mut record: AccessRecord<'_>,
@@ -155,7 +153,6 @@ pub(super) async fn accompany(
         () = left_to_the_kernel(worker, cut_through, carried.place) => None,
     };
     let Some(end) = end else { return };
-    let counters = &worker.counters.tenants[tenant];
     let outcome = count(counters, &end);
     record.carried(&end);
     debug!(id = %record.id(), outcome = outcome.label(), path = "cut_through", "ended");
@@ -178,19 +175,20 @@ fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
 }
 
 /// Counts and logs a connection of a former process, as far as its names are still in the configuration.
-fn adopted(config: &Config, counters: Option<&WorkerCounters>, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
+fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
     let [listener, tenant] = adopted.identity.names;
-    let listener = config.listeners.iter().find(|known| name_hash(&known.name) == listener);
-    let tenant = config.tenants.iter().position(|known: &Tenant| name_hash(&known.name) == tenant);
-    let outcome = match (tenant, counters) {
-        (Some(tenant), Some(counters)) => count(&counters.tenants[tenant], &adopted.end),
-        _ => ConnectionOutcome::of_flow(adopted.end.outcome),
+    let listener = policy.config.listeners.iter().find(|known| name_hash(&known.name) == listener);
+    let tenant = policy.tenants.iter().find(|known| name_hash(&known.settings.name) == tenant);
+    // No worker has it, so any may count it.
+    let outcome = match tenant.and_then(|tenant| tenant.counters.first()) {
+        Some(counters) => count(counters, &adopted.end),
+        None => ConnectionOutcome::of_flow(adopted.end.outcome),
     };
     let Some(log) = log else { return };
     let accepted = UNIX_EPOCH + Duration::from_millis(adopted.identity.accepted_unix_ms);
     let listener = listener.map(|listener| listener.name.clone()).unwrap_or_default();
     let mut line = AccessLine::new(ConnectionId(adopted.identity.connection), accepted, listener);
-    line.tenant = tenant.map(|tenant| config.tenants[tenant].name.clone().into());
+    line.tenant = tenant.map(|tenant| tenant.settings.name.clone().into());
     line.mode = Some(Mode::Passthrough.label());
     line.client = Some(adopted.client);
     line.backend = Some(adopted.backend);

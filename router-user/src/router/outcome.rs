@@ -123,7 +123,8 @@ impl ConnectionOutcome {
             DialError::NoMemory { .. } => Self::NoMemory,
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
-            DialError::Failed { .. } => Self::BackendFailed,
+            // The router itself speaks no TLS.
+            DialError::Failed { .. } | DialError::Tls { .. } => Self::BackendFailed,
         }
     }
 
@@ -136,7 +137,7 @@ impl ConnectionOutcome {
             RelayOutcome::IdleTimeout => Self::IdleTimeout,
             RelayOutcome::Stopped => Self::Drained,
             RelayOutcome::ClientError(_) | RelayOutcome::ClientTruncated => Self::ClientError,
-            RelayOutcome::BackendError(_) => Self::BackendError,
+            RelayOutcome::BackendError(_) | RelayOutcome::BackendTruncated => Self::BackendError,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use config::{Mode, Tenant};
+use config::Mode;
 use connection::DrainPhase;
 use connection::handoff::{SandboxPart, TerminatorStatus};
 use connection::relay::DataPath;
@@ -15,18 +15,23 @@ use super::{
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
 use crate::metrics::{TerminatorReport, WorkerCounters};
-use crate::router::Shared;
 use crate::router::outcome::ConnectionOutcome;
+use crate::router::{Policy, Shared, TenantState};
 
 /// All tenants with their terminators.
-pub fn tenants(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> Tenants {
-    let tenant = |(index, tenant)| tenant_status(index, tenant, workers, terminators);
+pub fn tenants(
+    shared: &Shared,
+    policy: &Policy,
+    workers: &[Arc<WorkerCounters>],
+    terminators: &[TerminatorReport],
+) -> Tenants {
+    let tenant = |(index, state): (usize, &Arc<TenantState>)| tenant_status(index, state, terminators);
     let draining = shared.drain.phase() != DrainPhase::Running;
     Tenants {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         phase: if draining { "draining" } else { "running" }.to_owned(),
-        tenants: shared.config.tenants.iter().enumerate().map(tenant).collect(),
+        tenants: policy.tenants.iter().enumerate().map(tenant).collect(),
         data_paths: data_paths(workers),
         fallbacks: fallbacks(workers),
         kernel_programs: kernel_programs(&shared.steering, &shared.cut_through),
@@ -34,9 +39,9 @@ pub fn tenants(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[
 }
 
 /// What the terminators serve with.
-pub fn certificates(shared: &Shared, terminators: &[TerminatorReport]) -> Certificates {
+pub fn certificates(policy: &Policy, terminators: &[TerminatorReport]) -> Certificates {
     let certificates = answered(terminators).flat_map(|(tenant, status)| {
-        let tenant = &shared.config.tenants[tenant].name;
+        let tenant = &policy.config.tenants[tenant].name;
         status.certificates.iter().map(move |certificate| CertificateView {
             tenant: tenant.clone(),
             name: certificate.name.clone(),
@@ -50,13 +55,14 @@ pub fn certificates(shared: &Shared, terminators: &[TerminatorReport]) -> Certif
 }
 
 /// Where connections go.
-pub fn backends(shared: &Shared, terminators: &[TerminatorReport]) -> Backends {
+pub fn backends(policy: &Policy, terminators: &[TerminatorReport]) -> Backends {
     let mut all = Vec::new();
-    for (index, (tenant, own)) in shared.config.tenants.iter().zip(&shared.backends).enumerate() {
+    for (index, state) in policy.tenants.iter().enumerate() {
+        let tenant = &state.settings;
         let mut push = |address, up, active| {
             all.push(BackendView { tenant: tenant.name.clone(), address, up, active });
         };
-        for state in own.iter().flat_map(|backends| backends.states()) {
+        for state in state.backends.iter().flat_map(|backends| backends.states()) {
             push(state.address.to_string(), state.up, state.active as u64);
         }
         for backend in status_of(index, terminators).into_iter().flat_map(|status| &status.backends) {
@@ -66,13 +72,9 @@ pub fn backends(shared: &Shared, terminators: &[TerminatorReport]) -> Backends {
     Backends { backends: all }
 }
 
-fn tenant_status(
-    index: usize,
-    tenant: &Tenant,
-    workers: &[Arc<WorkerCounters>],
-    terminators: &[TerminatorReport],
-) -> TenantStatus {
-    let own = || workers.iter().map(|worker| &worker.tenants[index]);
+fn tenant_status(index: usize, state: &TenantState, terminators: &[TerminatorReport]) -> TenantStatus {
+    let tenant = &state.settings;
+    let own = || state.counters.iter();
     let total = ConnectionOutcome::ALL.iter().map(|outcome| own().map(|c| c.outcomes(*outcome)).sum::<u64>()).sum();
     let status = status_of(index, terminators);
     let (active, client_to_backend_bytes, backend_to_client_bytes) = match (&tenant.mode, status) {

@@ -116,7 +116,8 @@ fn is_of_namesake(crl: &[u8], ca: &[u8]) -> bool {
     crl.issuer().as_raw() == ca.subject().as_raw() && signer.zip(own).is_some_and(|(signer, own)| signer != own)
 }
 
-fn read_cas(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+/// The certificates of a CA bundle, each known to be usable as an anchor.
+pub(crate) fn read_cas(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let certificates = read_certificates(path)?;
     if certificates.is_empty() {
         return Err(CertificateError::NoCa { path: path.to_owned() });

@@ -1,9 +1,7 @@
 //! The checks of a client certificate during the handshake: webpki's, the depth, the tenant's rules; with the errors that
 //! clients and operators expect.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::pin::pin;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use config::{ClientRule, ClientTrust};
@@ -14,7 +12,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
-use super::client_rules::{CertificateLabel, NotAllowed, admit};
+use super::client_rules::{NotAllowed, admit};
+use super::refused::refuse;
 
 /// One webpki verifier per CA of the tenant, and what is decided beyond them.
 #[derive(Debug)]
@@ -126,7 +125,7 @@ impl ClientCertVerifier for ClientVerifier {
             Err(NotAllowed) => Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
         });
         if verdict.is_err() {
-            REFUSED.set(Some(CertificateLabel::of(leaf)));
+            refuse(leaf);
         }
         verdict
     }
@@ -164,26 +163,6 @@ impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
         self.required
     }
-}
-
-/// Runs a handshake; next to its outcome, the label of the client certificate that a [`ClientVerifier`] refused in it.
-/// rustls' errors do not tell which one it was.
-pub(crate) async fn with_refused<F: Future>(handshake: F) -> (F::Output, Option<CertificateLabel>) {
-    let mut handshake = pin!(handshake);
-    let mut refused = None;
-    let output = poll_fn(|context| {
-        // The verifier runs within the poll of the handshake that it belongs to, and polls do not nest.
-        REFUSED.set(None);
-        let polled = handshake.as_mut().poll(context);
-        refused = REFUSED.take().or(refused.take());
-        polled
-    })
-    .await;
-    (output, refused)
-}
-
-thread_local! {
-    static REFUSED: RefCell<Option<CertificateLabel>> = const { RefCell::new(None) };
 }
 
 /// Another issuer; or one of the same name with another key, as an authority that was made anew has.

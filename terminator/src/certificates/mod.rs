@@ -9,6 +9,7 @@ mod leaf;
 mod moment;
 mod pem_file;
 mod presence;
+mod refused;
 mod resolver;
 mod validity;
 
@@ -23,14 +24,14 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
-pub(crate) use client_ca::ClientAnchors;
+pub(crate) use client_ca::{ClientAnchors, read_cas};
 pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
-pub(crate) use client_verifier::with_refused;
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
 pub(crate) use presence::{Presence, presence};
+pub(crate) use refused::{refuse, with_refused};
 pub(crate) use resolver::CertificateResolver;
 pub(crate) use validity::{Finding, covers, findings, not_covered, to_be_covered};
 

@@ -87,6 +87,18 @@ pub(crate) enum Event {
     },
     /// The files of the CAs and lists hold again what is in force already.
     ClientsRecovered,
+    /// Backends are verified by other CAs.
+    BackendCasChanged {
+        /// How many CAs.
+        authorities: usize,
+    },
+    /// The files of the backends' CAs cannot be used; those before stay in force.
+    BackendCasKept {
+        /// Why not.
+        problem: String,
+    },
+    /// The files of the backends' CAs hold again what is in force already.
+    BackendCasRecovered,
 }
 
 impl Event {
@@ -99,6 +111,7 @@ impl Event {
                 | Self::GeneratedInUse { .. }
                 | Self::ExternalInUse
                 | Self::Advertised { .. }
+                | Self::BackendCasChanged { .. }
         )
     }
 }
@@ -156,5 +169,12 @@ pub(crate) fn report(event: &Event) {
             warn!(problem, "client CA or revocation files cannot be used: the last good ones stay in force");
         }
         Event::ClientsRecovered => info!("client CA and revocation files are in order again"),
+        Event::BackendCasChanged { authorities } => {
+            info!(authorities, "backend CAs renewed: new connections to backends are verified by them");
+        }
+        Event::BackendCasKept { problem } => {
+            warn!(problem, "backend CA files cannot be used: the last good ones stay in force");
+        }
+        Event::BackendCasRecovered => info!("backend CA files are in order again"),
     }
 }

@@ -2,28 +2,25 @@
 //! and says so in the words of whoever has to act.
 
 mod advertised;
+mod backend;
 mod event;
-mod folders;
 mod own;
 mod sources;
 mod trouble;
-mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use connection::files::{Fingerprint, Watch};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use self::event::Event;
-pub(crate) use self::event::report;
-pub(crate) use self::folders::folders_with_content;
+pub(crate) use self::event::{Event, report};
 pub(crate) use self::own::Place;
 pub(crate) use self::sources::{Sources, files_of};
 use self::trouble::SETTLING;
-use self::watch::{Fingerprint, Watch};
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
 use crate::live_tls::LiveTls;
 
@@ -83,7 +80,7 @@ impl Keeper {
     }
 
     fn warn_of_expiry(&mut self) {
-        for warning in self.expiry.warnings(&self.live.current().certificates, Moment::now()) {
+        for warning in self.expiry.warnings(&self.live.current().with_an_end(), Moment::now()) {
             let Warning { name, serial, not_after, stage } = warning;
             match stage {
                 Stage::Expired => {

@@ -9,11 +9,12 @@ use config::{CertificateSource, Endpoint, HostnamePattern, Terminate};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use super::advertised::{Advertised, Origin};
+use super::backend::BackendSlot;
 use super::event::{Event, report};
 use super::own::{Own, Place};
 use super::trouble::{SETTLING, Trouble};
 use crate::certificates::{
-    CertificateError, ClientAnchors, Finding, Moment, Presence, ServedCertificate, findings, not_covered, paths,
+    CertificateError, ClientAnchors, Finding, Leaf, Moment, Presence, ServedCertificate, findings, not_covered, paths,
     presence, to_be_covered,
 };
 use crate::tls_config::{TenantTls, Tickets, TlsConfigError};
@@ -30,6 +31,7 @@ pub(crate) struct Sources {
     /// Where the configuration asks for a generated certificate.
     own: Option<Own>,
     advertised: Advertised,
+    backend: Option<BackendSlot>,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,11 @@ impl Sources {
             Some(trust) => Some(ClientSlot { anchors: ClientAnchors::read(trust)?, trouble: Trouble::default() }),
             None => None,
         };
+        let mut events = Vec::new();
+        let backend = match &terminate.backend_tls {
+            Some(settings) => Some(BackendSlot::load(settings, &provider, &mut events)?),
+            None => None,
+        };
         let mut sources = Self {
             terminate: terminate.clone(),
             own: place.map(|place| Own::new(place, &endpoints)),
@@ -71,8 +78,8 @@ impl Sources {
             tickets: Tickets::new()?,
             certificates: Vec::new(),
             clients,
+            backend,
         };
-        let mut events = Vec::new();
         let mut first_error = None;
         for source in &terminate.certificates {
             let mut slot = CertificateSlot::new(source);
@@ -122,6 +129,9 @@ impl Sources {
         self.refresh_own(now, &mut events);
         self.tell_what_is_not_covered(&mut events);
         self.refresh_clients(now, &mut events);
+        if let Some(backend) = &mut self.backend {
+            backend.refresh(now, &self.provider, &mut events);
+        }
         self.refresh_advertised(now, &mut events);
         events
     }
@@ -129,8 +139,10 @@ impl Sources {
     /// Whether the last look left a problem, which time alone may solve or make worth telling.
     pub(crate) fn in_trouble(&self) -> bool {
         let clients = self.clients.as_ref().is_some_and(|slot| slot.trouble.lasts());
+        let backend = self.backend.as_ref().is_some_and(BackendSlot::in_trouble);
         let own = self.own.as_ref().is_some_and(Own::in_trouble) || self.advertised.in_trouble();
-        clients || own || self.certificates.iter().any(|slot| slot.trouble.lasts() || slot.is_going())
+        let certificate = self.certificates.iter().any(|slot| slot.trouble.lasts() || slot.is_going());
+        clients || backend || own || certificate
     }
 
     /// Whether a generated certificate has to be renewed.
@@ -146,7 +158,9 @@ impl Sources {
         };
         let served = self.served().cloned().collect();
         let authorities = self.advertised.bundle();
+        let backend = self.backend.as_ref().map(|slot| slot.connector(&self.provider)).transpose()?;
         TenantTls::new(&self.terminate, served, authorities, verifier, Arc::clone(&self.provider), &self.tickets)
+            .map(|tls| TenantTls { backend: backend.map(Arc::new), ..tls })
     }
 
     fn served(&self) -> impl Iterator<Item = &ServedCertificate> {
@@ -320,11 +334,18 @@ pub(crate) fn files_of(terminate: &Terminate) -> Vec<PathBuf> {
     if let Some(trust) = terminate.client_validation.trust() {
         files.extend(trust.ca.iter().chain(&trust.crl).cloned());
     }
+    if let Some(backend) = &terminate.backend_tls {
+        files.extend(backend.ca.iter().cloned());
+        if let Some(source) = &backend.client_certificate {
+            let (certificate, key) = paths(source);
+            files.extend([certificate, key]);
+        }
+    }
     files
 }
 
 /// A new certificate that is outside its dates does not replace one that is inside.
-fn worse_dates(old: &crate::certificates::Leaf, new: &crate::certificates::Leaf, now: Moment) -> Option<Finding> {
+pub(super) fn worse_dates(old: &Leaf, new: &Leaf, now: Moment) -> Option<Finding> {
     if !old.is_valid_at(now.0) || new.is_valid_at(now.0) {
         None
     } else if new.not_before > now.0 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use connection::Alert;
 use connection::farewell::say_and_close;
 use connection::limits::Exceeded;
-use connection::relay::ClientSocket;
+use connection::relay::SharedSocket;
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -54,7 +54,7 @@ enum Farewell {
 
 impl Failed {
     /// Tells the client, where it can be told, and closes. To be called when all is counted: it may take a second.
-    pub(super) async fn close(self, client: ClientSocket) {
+    pub(super) async fn close(self, client: SharedSocket) {
         match self.farewell {
             Farewell::Alert(alert) => say_and_close(client, &alert.record()).await,
             Farewell::AlertIsSent => say_and_close(client, &[]).await,
@@ -86,11 +86,11 @@ impl From<io::Error> for Failed {
 
 /// Reads the hello, checks its name and shakes hands. Never takes longer than [`HANDSHAKE_LIMIT`].
 pub(super) async fn shake_hands(
-    client: ClientSocket,
+    client: SharedSocket,
     routed: Routed<'_>,
     names: &TenantNames,
     tls: &TenantTls,
-) -> Result<TlsStream<ClientSocket>, Failed> {
+) -> Result<TlsStream<SharedSocket>, Failed> {
     let now = Instant::now();
     if routed.hello_deadline <= now {
         let words = "the hand-off's deadline had passed before the terminator got to it";

@@ -1,6 +1,7 @@
 //! Serves one tenant: takes connections from the router's processes, and stops in an orderly way.
 //! Reads no file and no configuration text; what it needs is in [`Tenant`].
 
+mod backend;
 mod handshake;
 mod path;
 mod proxy_header;
@@ -17,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use config::ProxyProtocol;
-use connection::backends::probe;
+use connection::backends::{ConnectProbe, probe};
 use connection::handoff::{HandoffListener, SandboxPart, TerminatorStatus};
 use connection::{AccessLog, Backends, Drain, Limits};
 use thiserror::Error;
@@ -28,6 +29,7 @@ use crate::counters::{WorkerCounters, status};
 use crate::live_tls::LiveTls;
 use crate::reload::Keeper;
 use crate::tenant_names::TenantNames;
+use backend::BackendProbe;
 use worker::{Door, spawn};
 
 /// All that serving needs to know.
@@ -41,6 +43,8 @@ pub(crate) struct Tenant {
     pub tls: Arc<LiveTls>,
     /// Where its connections go.
     pub backends: Arc<Backends>,
+    /// How their health is checked.
+    pub probe: ConnectProbe,
     /// What it may use.
     pub limits: Arc<Limits>,
     /// Limit of the dial.
@@ -107,11 +111,16 @@ async fn run(
 ) -> Result<(), ServeError> {
     let signals = shutdown::Signals::new(supervised)
         .map_err(|source| ServeError::Start { operation: "handle signals", source })?;
-    let listener = HandoffListener::bind(socket, SOCKET_MODE)
-        .map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
+    // A supervisor starts a second terminator of a tenant only to replace the first.
+    let listener = match supervised {
+        true => HandoffListener::succeed(socket, SOCKET_MODE),
+        false => HandoffListener::bind(socket, SOCKET_MODE),
+    };
+    let listener = listener.map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
     let drain_timeout = tenant.drain_timeout;
     let counters = (0..workers.get()).map(|_| WorkerCounters::new()).collect();
-    let shared = Arc::new(Shared { tenant, counters, sandbox: OnceLock::new() });
+    let probes = Arc::new(WorkerCounters::new());
+    let shared = Arc::new(Shared { tenant, counters, probes, sandbox: OnceLock::new() });
     let door = Door::new(listener);
     let drain = Drain::new();
     let threads = (0..workers.get())
@@ -125,7 +134,10 @@ async fn run(
     // The workers hold the listener from here on, and it closes with the last of them.
     drop(door);
     info!(socket = %socket.display(), workers, router_uid = shared.tenant.router_uid, "serving");
-    let probes = tokio::spawn(probe(Arc::clone(&shared.tenant.backends)));
+    let tenant = &shared.tenant;
+    let (header, tls) = (tenant.probe.clone(), Arc::clone(&tenant.tls));
+    let how = BackendProbe { header, tls, counters: Arc::clone(&shared.probes) };
+    let probes = tokio::spawn(probe(Arc::clone(&tenant.backends), how));
     let reload = signals.reload_wanted();
     // Dropped at the end of the drain, the keeper leaves nothing half done: it replaces what is served in one step.
     tokio::select! {
@@ -147,6 +159,8 @@ async fn run(
 struct Shared {
     tenant: Tenant,
     counters: Vec<WorkerCounters>,
+    /// What the health checks count, on a thread that is no worker.
+    probes: Arc<WorkerCounters>,
     sandbox: OnceLock<Vec<SandboxPart>>,
 }
 
@@ -154,10 +168,15 @@ impl Shared {
     fn status(&self) -> TerminatorStatus {
         let backends = self.tenant.backends.states();
         let tls = self.tenant.tls.current();
+        let counters = self.counters.iter().chain([&*self.probes]);
+        let mut status = status(&self.tenant.name, &tls.with_an_end(), &backends, counters);
+        if tls.backend.is_none() {
+            status.backend_handshakes.clear();
+        }
         TerminatorStatus {
             sandbox: self.sandbox.get().cloned().unwrap_or_default(),
             ca_bundle: tls.authorities.as_deref().unwrap_or_default().to_owned(),
-            ..status(&self.tenant.name, &tls.certificates, &backends, self.counters.iter())
+            ..status
         }
     }
 

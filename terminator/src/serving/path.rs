@@ -4,16 +4,18 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use connection::clock::instant_of;
+use connection::close_will_reset;
 use connection::handoff::Handoff;
-use connection::relay::{ClientSocket, relay_stream};
-use connection::{close_will_reset, dial_announced};
+use connection::relay::{Layered, SharedSocket, relay_stream, relay_streams};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::backend::{Backend, Way};
 use super::handshake::{Failed, Routed, shake_hands};
 use super::proxy_header::proxy_header;
 use super::record::Record;
 use super::worker::Worker;
+use crate::backend_tls::BackendTlsFailure;
 use crate::certificates::admit;
 use crate::failure::Reason;
 use crate::outcome::Outcome;
@@ -24,7 +26,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
     let tenant = &worker.shared.tenant;
     let record = &mut Record::new(&worker, &handoff);
     let client = match client.set_nodelay(true).and_then(|()| TcpStream::from_std(client)) {
-        Ok(client) => ClientSocket::new(client),
+        Ok(client) => SharedSocket::new(client),
         Err(error) => {
             // setsockopt(2) fails on a connection that the client has reset already.
             record.handshake_failed(Reason::ClientClosed, &error.to_string(), None);
@@ -68,6 +70,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
     // The handshake has asked the same rules, so whoever is here is let in.
     let identity = certificate.and_then(|certificate| admit(&tls.client_rules, certificate).ok());
     record.handshake_ok(stream.get_ref().1, tls.asks_clients, identity.as_ref(), began.elapsed());
+    let connector = tls.backend.clone();
     drop(tls);
 
     let began = Instant::now();
@@ -75,7 +78,10 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         .proxy_protocol
         .as_ref()
         .map_or_else(Vec::new, |settings| proxy_header(settings, &handoff, stream.get_ref().1, identity.as_ref()));
-    let dial = async |address, time_limit| dial_announced(address, time_limit, &header).await;
+    let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let way = Way { connector, header: &header, alpn, counters: worker.counters() };
+    let refused = |backend, failure: &BackendTlsFailure| record.backend_tls_failed(backend, failure);
+    let dial = async |address, time_limit| way.go(address, time_limit, refused).await;
     let connect = tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial);
     let (backend, lease) = match unless_forced(&worker, connect).await {
         Some(Ok(connected)) => connected,
@@ -96,7 +102,12 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
 
     let traffic = &worker.counters().traffic;
     let idle_timeout = tenant.idle_timeout;
-    let end = relay_stream(&worker.relay, stream, client, backend, idle_timeout, traffic, worker.drain.forced()).await;
+    let client = Layered { stream, socket: client };
+    let forced = worker.drain.forced();
+    let end = match backend {
+        Backend::Plain(tcp) => relay_stream(&worker.relay, client, tcp, idle_timeout, traffic, forced).await,
+        Backend::Tls(tls) => relay_streams(&worker.relay, client, *tls, idle_timeout, traffic, forced).await,
+    };
     record.relayed(&end);
     record.end(Outcome::from(&end.outcome));
 }

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::proxy_header::cipher_name;
 use super::worker::Worker;
+use crate::backend_tls::BackendTlsFailure;
 use crate::certificates::{CertificateLabel, ClientIdentity};
 use crate::failure::Reason;
 use crate::outcome::Outcome;
@@ -99,6 +100,15 @@ impl<'a> Record<'a> {
         if let Some(line) = &mut self.line {
             line.reason = Some(Cow::Owned(format!("{reason_label}: {words}")));
         }
+    }
+
+    /// Writes the audit line of TLS with a backend that failed: the tenant's own house, so somebody should look.
+    pub(super) fn backend_tls_failed(&self, backend: SocketAddr, failure: &BackendTlsFailure) {
+        let Handoff { id, client, .. } = self.handoff;
+        let BackendTlsFailure { reason, words, refused } = failure;
+        let CertificateLabel { subject, serial, sha256 } = refused.clone().unwrap_or_default();
+        let reason = reason.label();
+        warn!(target: "audit", %id, %client, %backend, reason, words, subject, serial, sha256, "backend refused: its TLS failed");
     }
 
     pub(super) fn connected(&mut self, backend: SocketAddr, took: Duration) {

@@ -1,15 +1,9 @@
 //! Client certificates: who gets in, and which alert the others get.
 
 use rcgen::{CertificateParams, DnType, SanType};
-use rustls::HandshakeKind;
-use rustls::pki_types::ServerName;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::support::backend::Backend;
 use crate::support::client::{Client, TLS_1_2, TLS_1_3, echo};
-use crate::support::patience::soon;
 use crate::support::pki::{Authority, KeyKind, Pair};
 use crate::support::process::{Setup, failed_handshakes, hand_over, status_shows};
 
@@ -165,44 +159,4 @@ async fn the_rule_that_let_a_client_in_is_its_identity_in_the_access_log() {
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["client_identity"], "spiffe://acme/prod/web", "{line}");
     assert_eq!(line["groups"], serde_json::json!(["prod", "ops"]), "{line}");
-}
-
-#[tokio::test]
-async fn sessions_resume_without_client_certificates_and_never_with_them_or_at_another_process() {
-    for versions in [TLS_1_2, TLS_1_3] {
-        let clients = Authority::new("clients");
-        let with = |certificate| Client { certificate, versions, ..Client::default() };
-        let mut plain = setup("Required", &clients).await;
-        plain.tls = String::new();
-        let mut other = setup("Required", &clients).await;
-        other.tls = String::new();
-        let (_terminator, router) = plain.start().await;
-        let (_other, other) = other.start().await;
-        let keeps_tickets = with(None).connector();
-        let handshake = async |router: &connection::handoff::HandoffSender, connector: &TlsConnector| {
-            resumable(connector, hand_over(router, NAME).await).await
-        };
-        assert_eq!(handshake(&router, &keeps_tickets).await, HandshakeKind::Full);
-        assert_eq!(handshake(&router, &keeps_tickets).await, HandshakeKind::Resumed);
-        assert_eq!(handshake(&other, &keeps_tickets).await, HandshakeKind::Full, "another tenant's ticket");
-
-        for mode in ["Required", "Optional"] {
-            let (_terminator, router) = setup(mode, &clients).await.start().await;
-            let keeps_tickets = with(Some(clients.client("manager"))).connector();
-            for _ in 0..2 {
-                assert_eq!(handshake(&router, &keeps_tickets).await, HandshakeKind::Full, "{mode}");
-            }
-        }
-    }
-}
-
-/// How the handshake went. Reads once, so that tickets that come after it are seen.
-async fn resumable(connector: &TlsConnector, tcp: TcpStream) -> HandshakeKind {
-    let server_name = ServerName::try_from(NAME).unwrap();
-    let mut stream = soon("the handshake ends", connector.connect(server_name, tcp)).await.unwrap();
-    echo(&mut stream).await.unwrap();
-    let kind = stream.get_ref().1.handshake_kind().unwrap();
-    tokio::io::AsyncWriteExt::shutdown(&mut stream).await.unwrap();
-    soon("the end", stream.read(&mut [0; 1])).await.unwrap();
-    kind
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod access_log;
+mod backend_tls;
 mod certificates;
 mod client_certificates;
 mod confinement;
@@ -13,5 +14,7 @@ mod deadlines;
 mod drain;
 mod ends;
 mod names;
+mod proxy_header;
+mod resumption;
 mod start_up;
 mod versions;

@@ -5,3 +5,4 @@ pub(crate) mod client;
 pub(crate) mod patience;
 pub(crate) mod pki;
 pub(crate) mod process;
+pub(crate) mod tls_backend;

@@ -1,5 +1,6 @@
 //! Scenarios over loopback sockets.
 
+mod both_streams;
 mod fixture;
 mod half_close;
 mod interruptions;

@@ -11,23 +11,23 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::fixture::{AN_HOUR, connected, expect_bytes, expect_end, expect_reset, scenario, send_bytes};
-use crate::relay::{ClientSocket, RelayContext, RelayEnd, RelayOutcome, RelayPolicy, Traffic, relay_stream};
+use crate::relay::{Layered, RelayContext, RelayEnd, RelayOutcome, RelayPolicy, SharedSocket, Traffic, relay_stream};
 use crate::reset::reset;
 
 /// Inverts each byte, holds writes back until it is flushed, and ends with [`CLOSE_NOTIFY`]; an end without that is
 /// a truncation.
-struct Toy<S> {
-    inner: S,
+pub(super) struct Toy<S> {
+    pub(super) inner: S,
     held_back: Vec<u8>,
     ended: bool,
 }
 
 /// No payload byte of these tests inverts to it.
-const CLOSE_NOTIFY: u8 = 0xff;
+pub(super) const CLOSE_NOTIFY: u8 = 0xff;
 const HOLDS_BACK: usize = 32 * 1024;
 
 impl<S> Toy<S> {
-    fn new(inner: S) -> Self {
+    pub(super) fn new(inner: S) -> Self {
         Self { inner, held_back: Vec::new(), ended: false }
     }
 }
@@ -100,9 +100,10 @@ async fn relayed(idle_timeout: Duration) -> Relayed {
     let (to_backend, backend) = connected().await;
     let relay = spawn_local(async move {
         let context = RelayContext::new(RelayPolicy::Splice);
-        let socket = ClientSocket::new(from_client);
+        let socket = SharedSocket::new(from_client);
         let stream = Toy::new(socket.clone());
-        relay_stream(&context, stream, socket, to_backend, idle_timeout, &Traffic::default(), pending()).await
+        let client = Layered { stream, socket };
+        relay_stream(&context, client, to_backend, idle_timeout, &Traffic::default(), pending()).await
     });
     Relayed { client: Toy::new(client), backend, relay }
 }

@@ -1,4 +1,4 @@
-//! Files that come, go and change, and what is served with them.
+//! The files as they change.
 
 use std::fs;
 use std::path::Path;

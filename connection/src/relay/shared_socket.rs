@@ -1,4 +1,4 @@
-//! A client's connection that a TLS stream and the relay under it can hold at the same time.
+//! A connection that a TLS stream and the relay under it can hold at the same time.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,13 +11,13 @@ use tokio::net::TcpStream;
 
 use super::side::{poll_recv, poll_send, shutdown_write};
 
-/// A shared handle on a client's connection. Build the TLS stream on one clone and give another one to
-/// [`relay_stream`](super::relay_stream), which needs the socket itself to notice and to send resets. The connection
-/// closes with the last clone.
+/// A shared handle on a connection. Build the TLS stream on one clone and give another one to
+/// [`relay_stream`](super::relay_stream) or [`relay_streams`](super::relay_streams), which need the socket itself to
+/// notice and to send resets. The connection closes with the last clone.
 #[derive(Clone, Debug)]
-pub struct ClientSocket(Arc<TcpStream>);
+pub struct SharedSocket(Arc<TcpStream>);
 
-impl ClientSocket {
+impl SharedSocket {
     /// Shares `connection`.
     pub fn new(connection: TcpStream) -> Self {
         Self(Arc::new(connection))
@@ -29,13 +29,13 @@ impl ClientSocket {
     }
 }
 
-impl AsFd for ClientSocket {
+impl AsFd for SharedSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl AsyncRead for ClientSocket {
+impl AsyncRead for SharedSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let length = ready!(poll_recv(&self.0, context, buffer.initialize_unfilled()))?;
         buffer.advance(length);
@@ -43,7 +43,7 @@ impl AsyncRead for ClientSocket {
     }
 }
 
-impl AsyncWrite for ClientSocket {
+impl AsyncWrite for SharedSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         poll_send(&self.0, context, bytes)
     }
