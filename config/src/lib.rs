@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod byte_size;
 mod client_rule;
 mod decode;
 mod difference;

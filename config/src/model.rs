@@ -339,6 +339,8 @@ pub struct Terminate {
     pub backend_tls: Option<Box<BackendTls>>,
     /// What the file says about how the terminator is confined.
     pub sandbox: Sandbox,
+    /// When the terminator is started, and stopped.
+    pub startup: Startup,
     /// The identity that the terminator runs under when it is started as root: from `sandbox`, else from the uid range.
     pub identity: Identity,
 }
@@ -454,6 +456,19 @@ pub enum SandboxPolicy {
     Required,
 }
 
+/// When a terminator is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Startup {
+    /// With the router.
+    #[default]
+    Always,
+    /// By a connection.
+    OnDemand {
+        /// It stops after so long without one.
+        idle_stop: Duration,
+    },
+}
+
 /// What the file says about how a terminator is confined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
@@ -463,4 +478,6 @@ pub struct Sandbox {
     pub gid: Option<u32>,
     /// `None` means [`Config::sandbox_policy`].
     pub policy: Option<SandboxPolicy>,
+    /// The memory that it may use, in bytes; `None` means no bound.
+    pub memory_max: Option<u64>,
 }

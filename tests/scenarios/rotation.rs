@@ -92,7 +92,7 @@ fn half_written_and_deleted_files_keep_the_last_good_certificate() {
 
     fs::remove_file(scene.secret.join("tls.key")).unwrap();
     fs::remove_file(scene.secret.join("tls.crt")).unwrap();
-    let line = ["WARN", "No such file or directory", "still serving the last good certificate"];
+    let line = ["WARN", "secret not found: neither", "still serving the last good certificate"];
     scene.router.log().wait_for(PATIENCE, &line).unwrap();
     assert!(shows(&scene.connect(), &next));
     next.write_secret_dir(&scene.secret, scene.owner).unwrap();

@@ -46,7 +46,6 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
         format!("signal={}", pid("globex")),
         format!("signal={}", pid("acme")),
         "execute=/bin/true".to_owned(),
-        "thread".to_owned(),
         "raw-socket".to_owned(),
         "datagram-socket".to_owned(),
         "listen=127.0.0.1:0".to_owned(),
@@ -57,6 +56,8 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
         "become-root".to_owned(),
         "namespace".to_owned(),
         "dump".to_owned(),
+        // Last: a process with threads can make no user namespace (unshare(2)), confined or not.
+        "thread".to_owned(),
     ];
     let allowed = [
         format!("read={}", secret_dir(folder, "acme", 0).join("tls.key").display()),
