@@ -5,6 +5,7 @@ pub mod admin;
 pub mod cli;
 pub mod commands;
 mod config_file;
+pub mod demand;
 pub mod ebpf;
 pub mod failure;
 pub mod identity;

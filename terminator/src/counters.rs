@@ -90,6 +90,11 @@ impl WorkerCounters {
         ActiveGuard(&self.active)
     }
 
+    /// Connections that have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Connections that this worker holds now.
     pub(crate) fn active_now(&self) -> u64 {
         self.active.load(Ordering::Relaxed)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{AccessLogPath, Config, Mode, Terminate};
+use config::{AccessLogPath, Config, Mode, Startup, Terminate};
 use connection::backends::ConnectProbe;
 use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits};
@@ -107,6 +107,10 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         proxy_protocol: tenant.proxy_protocol.clone(),
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,
+        idle_stop: match terminate.startup {
+            Startup::OnDemand { idle_stop } if request.supervised => Some(idle_stop),
+            Startup::OnDemand { .. } | Startup::Always => None,
+        },
         router_uid,
         access_log,
     };

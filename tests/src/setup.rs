@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use config::{Config, Mode};
+use config::{Config, Mode, Startup};
 
 use crate::authority::{Identity, Owner};
 use crate::ports::free_address;
@@ -89,7 +89,11 @@ impl Setup {
                 std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).context("give the secret's folder away")?;
             }
         }
-        let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
+        let always = |tenant: &config::Tenant| match &tenant.mode {
+            Mode::Terminate(terminate) => terminate.startup == Startup::Always,
+            Mode::Passthrough => false,
+        };
+        let terminated = config.tenants.iter().filter(|tenant| always(tenant));
         Ok(Written { terminated: terminated.map(|tenant| tenant.name.clone()).collect(), path, admin, listeners })
     }
 
@@ -239,7 +243,7 @@ pub struct Written {
     pub admin: SocketAddr,
     /// Each listener's name and address.
     pub listeners: Vec<(String, SocketAddr)>,
-    /// The names of the tenants that have a terminator.
+    /// The names of the tenants that have a terminator from the start on.
     pub terminated: Vec<String>,
 }
 

@@ -110,6 +110,7 @@ fn terminator(report: &TerminatorReport) -> TerminatorView {
         state: match (report.up, status) {
             (true, Some(_)) => "up",
             (true, None) => "silent",
+            (false, _) if report.on_demand => "stopped",
             (false, _) => "down",
         }
         .to_owned(),

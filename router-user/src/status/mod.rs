@@ -55,7 +55,7 @@ pub struct TenantStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TerminatorView {
-    /// `up`, `down`, or `silent` when it is there and does not answer.
+    /// `up`, `down`, `silent` when it is there and does not answer, `stopped` until a connection asks for it.
     pub state: String,
     /// Its process; 0 where that is not known.
     pub pid: u32,

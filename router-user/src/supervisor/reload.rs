@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Config;
+use config::{Config, Mode, Startup};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -17,9 +17,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::child::{Child, Retirement, RouterLine};
+use super::on_demand::OnDemand;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
 use super::terminator;
 use crate::config_file::ConfigFile;
+use crate::demand::Demands;
 use crate::failure::Failure;
 use crate::supervision::{Answer, Order};
 
@@ -43,6 +45,7 @@ pub(super) struct Reloader {
     /// Of the terminators in service, by their tenants.
     pub(super) terminators: HashMap<String, Retirement>,
     pub(super) news: UnboundedSender<News>,
+    pub(super) demands: Demands,
 }
 
 /// Why the former configuration stays in force.
@@ -105,8 +108,16 @@ impl Reloader {
             let socket = config.handoff_socket(name);
             let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
             let (child, retirement) = Child::terminator(&program, &self.runtime_dir.config(), name, &started.socket);
+            let former = self.terminators.insert(name.to_owned(), retirement);
+            if is_on_demand(&config, name) {
+                // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
+                let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
+                let _ = self.news.send(News::Start(child.on_demand(on_demand)));
+                retiring.extend(former);
+                continue;
+            }
             let _ = self.news.send(News::Start(child));
-            starting.spawn(started.takes_over(self.terminators.insert(name.to_owned(), retirement)));
+            starting.spawn(started.takes_over(former));
         }
         let gone: Vec<String> =
             self.terminators.keys().filter(|name| !after.contains_key(name.as_str())).cloned().collect();
@@ -190,6 +201,13 @@ impl Started {
             sleep(POLL_INTERVAL).await;
         }
     }
+}
+
+fn is_on_demand(config: &Config, tenant: &str) -> bool {
+    config.tenant(tenant).is_some_and(|tenant| match &tenant.mode {
+        Mode::Terminate(terminate) => terminate.startup != Startup::Always,
+        Mode::Passthrough => false,
+    })
 }
 
 /// Tells two files at the same path apart, as long as the first one has not been removed before the second was made.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod handshake;
+mod idle;
 mod path;
 mod proxy_header;
 mod record;
@@ -55,6 +56,8 @@ pub(crate) struct Tenant {
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// The process ends after so long without a connection, where somebody starts it again.
+    pub idle_stop: Option<Duration>,
     /// The only uid whose hand-offs are accepted.
     pub router_uid: u32,
     /// Where connection lines go.
@@ -178,6 +181,11 @@ impl Shared {
             ca_bundle: tls.authorities.as_deref().unwrap_or_default().to_owned(),
             ..status
         }
+    }
+
+    /// Connections that have ended.
+    fn ended(&self) -> u64 {
+        self.counters.iter().map(WorkerCounters::ended).sum()
     }
 
     fn active(&self) -> u64 {
