@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked_memory_limit};
+use crate::confinement::{Confinement, Needs, enter_memory_group, forbid_new_privileges, raise_locked_memory_limit};
 use crate::generated::make_folder;
 use crate::identity::{Identity, Start};
 use crate::live_tls::LiveTls;
@@ -32,6 +32,8 @@ pub(crate) struct Request {
     pub tenant: String,
     /// Where the router hands connections over.
     pub socket: PathBuf,
+    /// The cgroup in which its memory is limited, where there can be one.
+    pub memory_group: Option<PathBuf>,
     /// Whether standard input is the supervisor's lifeline.
     pub supervised: bool,
     /// What to try from inside the confinement, instead of serving.
@@ -64,6 +66,8 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     raise_file_limit();
     raise_locked_memory_limit();
+    let (memory_max, group) = (terminate.sandbox.memory_max, request.memory_group.as_deref());
+    let memory_limit = memory_max.map(|bytes| enter_memory_group(group, bytes));
 
     let tenant = &config.tenants[index];
     let place = place(&config, &tenant.name, terminate);
@@ -75,6 +79,9 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     // As the tenant, and with its own files and backends alone.
     let policy = terminate.sandbox.policy.unwrap_or(config.sandbox_policy);
     let mut confinement = Confinement::begin(target, policy, !request.supervised).map_err(system)?;
+    if let Some(outcome) = memory_limit {
+        confinement.memory_limit(outcome);
+    }
     confinement.restrict_access(&needs(tenant, terminate, place.as_ref(), &request.socket));
     let access_log = access_log
         .map(AccessLogFile::start)

@@ -22,6 +22,7 @@ mod half_close;
 mod key_files;
 mod limits;
 mod listeners_and_names;
+mod memory_limit;
 mod on_demand;
 mod passthrough_mutual_tls;
 mod post_quantum;

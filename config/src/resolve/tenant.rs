@@ -147,7 +147,7 @@ fn memory_max(context: &Context<'_>, field: &Field<Text<ByteSize>>) -> Option<Op
     }
     let Text(ByteSize(bytes)) = *field.value()?;
     if bytes < LEAST_MEMORY {
-        context.error(field, "memoryMax", "is less than 8MiB, with which no terminator serves");
+        context.error(field, "memoryMax", "is less than 16MiB, with which no terminator serves well");
         return None;
     }
     Some(Some(bytes))
@@ -269,8 +269,8 @@ fn proxy_tlv(context: &Context<'_>, file: ProxyTlvFile, is_passthrough: bool) ->
     Some(tlv)
 }
 
-/// A terminator with one certificate and no connection takes 5 MiB.
-const LEAST_MEMORY: u64 = 8 << 20;
+/// The program itself counts for whoever runs it first, and a connection takes some ten KiB.
+const LEAST_MEMORY: u64 = 16 << 20;
 /// As HAProxy's.
 const HEAVIEST: u32 = 256;
 /// With the heaviest weights a round-robin schedule of so many takes 128 KiB.

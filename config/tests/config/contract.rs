@@ -33,7 +33,7 @@ fn a_terminator_starts_with_the_router_or_by_a_connection() {
         "mode: Terminate\n    startup: OnDemand\n    idleStop: 1ms\n    sandbox: { memoryMax: 1MiB }",
         &[
             "15:15: tenants[1].idleStop: is 1ms, and must be from 100ms to 168h",
-            "16:27: tenants[1].sandbox.memoryMax: is less than 8MiB, with which no terminator serves",
+            "16:27: tenants[1].sandbox.memoryMax: is less than 16MiB, with which no terminator serves well",
         ],
     );
 }

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::memory_groups::out_of_memory_kills;
 use super::on_demand::OnDemand;
 use crate::supervision::Line;
 
@@ -35,6 +36,8 @@ pub(super) struct Child {
     retired: watch::Receiver<bool>,
     /// Where to put the line to a router.
     line: Option<RouterLine>,
+    /// Where its memory is limited.
+    memory_group: Option<PathBuf>,
     /// Where the child is started when it is asked for.
     on_demand: Option<OnDemand>,
     /// Whether it has been asked for already.
@@ -87,6 +90,7 @@ impl Child {
             arguments,
             retired,
             line: Some(line),
+            memory_group: None,
             on_demand: None,
             is_wanted: true,
             has_successor: false,
@@ -112,11 +116,21 @@ impl Child {
             arguments,
             retired,
             line: None,
+            memory_group: None,
             on_demand: None,
             is_wanted: true,
             has_successor: false,
         };
         (child, Retirement(retire))
+    }
+
+    /// The same, with its memory limited in this cgroup, if there is one.
+    pub(super) fn in_group(mut self, group: Option<PathBuf>) -> Self {
+        if let Some(group) = &group {
+            self.arguments.extend(["--memory-group".into(), group.into()]);
+        }
+        self.memory_group = group;
+        self
     }
 
     /// The same, but only when it is asked for.
@@ -132,6 +146,7 @@ impl Child {
             arguments: self.arguments.clone(),
             retired: self.retired.clone(),
             line: self.line.clone(),
+            memory_group: self.memory_group.clone(),
             on_demand: self.on_demand.clone(),
             is_wanted: true,
             has_successor: false,
@@ -149,6 +164,7 @@ impl Child {
                 continue;
             }
             let started = Instant::now();
+            let kills_before = self.memory_group.as_deref().map_or(0, out_of_memory_kills);
             let result = self.run_once(&mut stop).await;
             if let Some(on_demand) = &mut self.on_demand {
                 on_demand.forget();
@@ -166,7 +182,12 @@ impl Child {
                     continue;
                 }
                 Ok(status) => {
-                    warn!(process = %self.role, %status, "ended unasked");
+                    let kills = self.memory_group.as_deref().map_or(0, out_of_memory_kills);
+                    if kills > kills_before {
+                        warn!(process = %self.role, %status, "out of memory: it used more than sandbox.memoryMax");
+                    } else {
+                        warn!(process = %self.role, %status, "ended unasked");
+                    }
                     if let (Role::Router, true, Some(code)) = (&self.role, first_start, status.code()) {
                         return (self.role, Ended::Failed { exit_code: u8::try_from(code).unwrap_or(2) });
                     }

@@ -3,6 +3,7 @@
 
 mod backoff;
 mod child;
+mod memory_groups;
 mod on_demand;
 mod reload;
 mod runtime_dir;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use self::child::{Child, Ended, Retirement, Role, RouterLine, StopPhase};
+use self::memory_groups::MemoryGroups;
 use self::on_demand::OnDemand;
 use self::reload::{News, Reloader};
 pub(crate) use self::runtime_dir::next_config;
@@ -45,7 +47,8 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
     }
     let (news, heard) = unbounded_channel();
     let demands = Demands::default();
-    let (router, terminators) = start(&config, &runtime_dir.config(), &news, &demands)?;
+    let groups = MemoryGroups::new(&config.runtime_dir);
+    let (router, terminators) = start(&config, &runtime_dir.config(), &news, &demands, &groups)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -56,7 +59,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         tokio::spawn(demands.clone().hear(socket));
         let file = ConfigFile::new(config_file, seen);
         let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, runtime_dir, router, terminators, news, demands }, heard).await
+        supervise(Reloader { file, config, runtime_dir, router, terminators, news, demands, groups }, heard).await
     })
 }
 
@@ -73,6 +76,7 @@ fn start(
     config_file: &Path,
     news: &UnboundedSender<News>,
     demands: &Demands,
+    groups: &MemoryGroups,
 ) -> Result<(RouterLine, HashMap<String, Retirement>), Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
@@ -84,6 +88,7 @@ fn start(
         if let Mode::Terminate(terminate) = &tenant.mode {
             let socket = config.handoff_socket(&tenant.name);
             let (child, retirement) = Child::terminator(&program, config_file, &tenant.name, &socket);
+            let child = child.in_group(terminate.sandbox.memory_max.and_then(|_| groups.of(&tenant.name)));
             let child = match terminate.startup {
                 Startup::Always => child,
                 Startup::OnDemand { .. } => {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Mode, Startup};
+use config::{Config, Mode, Startup, Terminate};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::child::{Child, Retirement, RouterLine};
+use super::memory_groups::MemoryGroups;
 use super::on_demand::OnDemand;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
 use super::terminator;
@@ -46,6 +47,7 @@ pub(super) struct Reloader {
     pub(super) terminators: HashMap<String, Retirement>,
     pub(super) news: UnboundedSender<News>,
     pub(super) demands: Demands,
+    pub(super) groups: MemoryGroups,
 }
 
 /// Why the former configuration stays in force.
@@ -109,7 +111,10 @@ impl Reloader {
             let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
             let (child, retirement) = Child::terminator(&program, &self.runtime_dir.config(), name, &started.socket);
             let former = self.terminators.insert(name.to_owned(), retirement);
-            if is_on_demand(&config, name) {
+            let terminate = terminate(&config, name);
+            let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
+            let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
+            if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
                 // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
                 let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
                 let _ = self.news.send(News::Start(child.on_demand(on_demand)));
@@ -203,11 +208,11 @@ impl Started {
     }
 }
 
-fn is_on_demand(config: &Config, tenant: &str) -> bool {
-    config.tenant(tenant).is_some_and(|tenant| match &tenant.mode {
-        Mode::Terminate(terminate) => terminate.startup != Startup::Always,
-        Mode::Passthrough => false,
-    })
+fn terminate<'c>(config: &'c Config, tenant: &str) -> Option<&'c Terminate> {
+    match &config.tenant(tenant)?.mode {
+        Mode::Terminate(terminate) => Some(terminate),
+        Mode::Passthrough => None,
+    }
 }
 
 /// Tells two files at the same path apart, as long as the first one has not been removed before the second was made.

@@ -4,6 +4,7 @@
 #[cfg(debug_assertions)]
 pub(crate) mod attempts;
 mod landlock;
+mod memory_limit;
 mod privileges;
 mod seccomp;
 
@@ -16,6 +17,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use thiserror::Error;
 use tracing::{info, warn};
 
+pub(crate) use self::memory_limit::enter as enter_memory_group;
 pub(crate) use self::privileges::{ConfineError, forbid_new_privileges};
 use crate::identity::Identity;
 
@@ -55,6 +57,8 @@ pub(crate) enum Part {
     LandlockScopes,
     /// The allow-list of system calls.
     Seccomp,
+    /// The bound of its memory, where the configuration asks for one.
+    MemoryLimit,
 }
 
 impl Part {
@@ -77,6 +81,7 @@ impl Part {
             Self::LandlockNetwork => "landlock_network",
             Self::LandlockScopes => "landlock_scopes",
             Self::Seccomp => "seccomp",
+            Self::MemoryLimit => "memory_limit",
         }
     }
 }
@@ -120,6 +125,11 @@ impl Confinement {
             (Part::LockedMemory, lock_memory()),
         ];
         Ok(Self { policy, identity: dropped.identity, writes_files: false, parts })
+    }
+
+    /// Takes note of how the bound of memory was set.
+    pub(crate) fn memory_limit(&mut self, outcome: Result<(), String>) {
+        self.parts.push((Part::MemoryLimit, outcome));
     }
 
     /// Forbids files and connections that the tenant does not need. For this thread and those that it starts.
