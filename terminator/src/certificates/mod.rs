@@ -11,6 +11,7 @@ mod pem_file;
 mod presence;
 mod refused;
 mod resolver;
+mod staple;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub(crate) use pem_file::UnreadableFile;
 pub(crate) use presence::{Presence, presence};
 pub(crate) use refused::{refuse, with_refused};
 pub(crate) use resolver::CertificateResolver;
+pub(crate) use staple::{NotStapled, Staple, staple_path};
 pub(crate) use validity::{Finding, covers, findings, not_covered, to_be_covered};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
@@ -44,6 +46,8 @@ pub(crate) struct ServedCertificate {
     pub leaf: Leaf,
     /// What the operator calls it: the folder or the certificate file of the configuration.
     pub name: String,
+    /// The OCSP response beside it, or why that is not stapled; `None` where there is none.
+    pub staple: Option<Result<Staple, NotStapled>>,
 }
 
 impl ServedCertificate {
@@ -67,7 +71,7 @@ impl ServedCertificate {
             .key_provider
             .load_private_key(key)
             .map_err(|error| CertificateError::UnusableKey { path: key_path.clone(), reason: error.to_string() })?;
-        let certified_key = CertifiedKey::new(chain, key);
+        let mut certified_key = CertifiedKey::new(chain, key);
         match certified_key.keys_match() {
             // Unknown: the key cannot say what its public half is. No key of this provider does that; a handshake
             // with it would fail at the client, so it is no reason to refuse.
@@ -79,7 +83,9 @@ impl ServedCertificate {
                 return Err(CertificateError::Leaf { path: chain_path, reason: error.to_string() });
             }
         }
-        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: Self::name_of(source) })
+        let staple = staple::read(&staple_path(source), &leaf, Moment::now());
+        certified_key.ocsp = staple.as_ref().and_then(|staple| staple.as_ref().ok()).map(|staple| staple.der.clone());
+        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: Self::name_of(source), staple })
     }
 
     /// What the operator calls the certificate of this source.
@@ -88,6 +94,12 @@ impl ServedCertificate {
             CertificateSource::SecretDir(path) | CertificateSource::Files { certificate: path, .. } => path,
         };
         path.display().to_string()
+    }
+
+    /// Whether what is stapled to it is outdated by now.
+    pub(crate) fn staple_is_over(&self, now: Moment) -> bool {
+        let staple = self.staple.as_ref().and_then(|staple| staple.as_ref().ok());
+        staple.is_some_and(|staple| staple.next_update.is_some_and(|end| end < now))
     }
 
     /// Whether another one would serve the same. A chain has one key, so the chains tell.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tracing::{error, info, warn};
 
-use crate::certificates::{Finding, Moment, ServedCertificate};
+use crate::certificates::{Finding, Moment, NotStapled, ServedCertificate, Staple};
 use crate::generated::Made;
 
 /// What a look at the files brought to light.
@@ -32,6 +32,13 @@ pub(crate) enum Event {
         problem: String,
         /// What is served instead; `None` when there never was anything.
         serving: Option<(String, Moment)>,
+    },
+    /// Another OCSP response is stapled, or none.
+    Stapled {
+        /// The certificate's name.
+        name: String,
+        /// It, or why it is not; `None` where there is no file any more.
+        staple: Option<Result<Staple, NotStapled>>,
     },
     /// There is no file where a certificate is looked for, and none is needed.
     NotFound {
@@ -108,6 +115,7 @@ impl Event {
             self,
             Self::Renewed { .. }
                 | Self::ClientsChanged { .. }
+                | Self::Stapled { .. }
                 | Self::GeneratedInUse { .. }
                 | Self::ExternalInUse
                 | Self::Advertised { .. }
@@ -137,6 +145,14 @@ pub(crate) fn report(event: &Event) {
         Event::Kept { name, problem, serving: None } => {
             warn!(certificate = name, problem, "certificate files cannot be used: going on without this certificate");
         }
+        Event::Stapled { name, staple: Some(Ok(staple)) } => {
+            let until = staple.next_update.map(|end| end.to_string()).unwrap_or_default();
+            info!(certificate = name, until, "OCSP response stapled");
+        }
+        Event::Stapled { name, staple: Some(Err(reason)) } => {
+            warn!(certificate = name, "OCSP response is not stapled: the file {reason}");
+        }
+        Event::Stapled { name, staple: None } => info!(certificate = name, "OCSP response is gone: none is stapled"),
         Event::NotFound { name, problem } => info!(certificate = name, problem, "external certificate not in use"),
         Event::Generated(Made::Authority { not_after }) => info!(%not_after, "CA generated"),
         Event::Generated(Made::NextAuthority { not_after }) => {

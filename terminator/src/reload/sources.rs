@@ -15,7 +15,7 @@ use super::own::{Own, Place};
 use super::trouble::{SETTLING, Trouble};
 use crate::certificates::{
     CertificateError, ClientAnchors, Finding, Leaf, Moment, Presence, ServedCertificate, findings, not_covered, paths,
-    presence, to_be_covered,
+    presence, staple_path, to_be_covered,
 };
 use crate::tls_config::{TenantTls, Tickets, TlsConfigError};
 
@@ -145,9 +145,10 @@ impl Sources {
         clients || backend || own || certificate
     }
 
-    /// Whether a generated certificate has to be renewed.
+    /// Whether time alone has made something due: a generated certificate's renewal, a staple's end.
     pub(crate) fn is_due(&self, now: Moment) -> bool {
-        self.own.as_ref().is_some_and(|own| own.is_due(now))
+        let staple_is_over = self.served().any(|served| served.staple_is_over(now));
+        staple_is_over || self.own.as_ref().is_some_and(|own| own.is_due(now))
     }
 
     /// What is served with these files.
@@ -178,7 +179,7 @@ impl Sources {
         slot.absent_since = None;
         let loaded = ServedCertificate::load(&slot.source, &self.provider).map_err(|error| error.to_string());
         let usable = loaded.and_then(|new| match &slot.served {
-            Some(old) if old.is_same_as(&new) => Ok(None),
+            Some(old) if old.is_same_as(&new) => Ok((old.staple != new.staple).then_some(new)),
             Some(old) => match worse_dates(&old.leaf, &new.leaf, Moment::now()) {
                 Some(finding) => Err(format!("{}: serial {} {finding}", new.name, new.leaf.serial)),
                 None => Ok(Some(new)),
@@ -210,9 +211,15 @@ impl Sources {
         // An expired leaf is told by the watch over all certificates' ends.
         let doubts = doubts.into_iter().filter(|finding| !matches!(finding, Finding::Expired(_)));
         let doubts: Vec<Event> = doubts.map(|finding| Event::Doubtful { name: new.name.clone(), finding }).collect();
-        let before = slot.served.replace(new.clone()).map(|old| old.leaf.serial);
-        events.push(Event::Renewed { certificate: Box::new(new), before });
-        events.extend(doubts);
+        let before = slot.served.replace(new.clone());
+        if before.as_ref().and_then(|before| before.staple.as_ref()) != new.staple.as_ref() {
+            events.push(Event::Stapled { name: new.name.clone(), staple: new.staple.clone() });
+        }
+        if before.as_ref().is_none_or(|before| !before.is_same_as(&new)) {
+            let before = before.map(|old| old.leaf.serial);
+            events.push(Event::Renewed { certificate: Box::new(new), before });
+            events.extend(doubts);
+        }
     }
 
     /// Decides between certificates from outside and a generated one.
@@ -325,7 +332,7 @@ pub(crate) fn files_of(terminate: &Terminate) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for source in &terminate.certificates {
         let (certificate, key) = paths(source);
-        files.extend([certificate, key]);
+        files.extend([certificate, key, staple_path(source)]);
         if let CertificateSource::SecretDir(folder) = source {
             files.push(folder.join(CA_FILE));
         }
