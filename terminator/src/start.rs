@@ -95,6 +95,8 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     };
     let (sources, events) = Sources::load(terminate, &tenant.hostnames, place.as_ref()).map_err(unusable)?;
     events.iter().for_each(reload::report);
+    // They hold the first certificates, whose keys are to go when they are replaced.
+    drop(events);
     let tls = Arc::new(LiveTls::new(sources.tls().map_err(unusable)?));
     let keeper = Keeper::new(sources, Arc::clone(&tls));
     #[cfg(debug_assertions)]

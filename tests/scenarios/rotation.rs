@@ -127,6 +127,24 @@ fn an_end_that_comes_near_is_told_with_its_date_and_in_the_metrics() {
 }
 
 #[test]
+fn a_certificate_that_ends_while_it_is_served_is_told_and_its_successor_taken() {
+    let scene = Scene::start();
+    let short = scene.authority.expiring_server(&[TERMINATE], Duration::from_secs(3)).unwrap();
+    short.write_secret_dir(&scene.secret, scene.owner).unwrap();
+    let serial = short.serial().unwrap();
+    scene.router.log().wait_for(PATIENCE, &["WARN", "certificate expires soon", &serial, "days=0"]).unwrap();
+    scene.router.log().wait_for(PATIENCE, &["ERROR", "certificate has expired", &serial]).unwrap();
+    let error = scene.client.connect(scene.router.address(), TERMINATE).map(drop).unwrap_err();
+    assert!(format!("{error:#}").contains("expired"), "{error:#}");
+    let next = scene.certificate();
+    next.write_secret_dir(&scene.secret, scene.owner).unwrap();
+    eventually(PATIENCE, "the next one is served", || {
+        scene.client.connect(scene.router.address(), TERMINATE).ok().filter(|stream| shows(stream, &next)).map(drop)
+    })
+    .unwrap();
+}
+
+#[test]
 fn client_authorities_and_revocation_lists_are_replaced_without_a_restart() {
     let (servers, old, new) =
         (Authority::new("servers").unwrap(), Authority::new("clients").unwrap(), Authority::new("clients").unwrap());

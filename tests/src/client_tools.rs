@@ -31,11 +31,13 @@ pub enum Tool {
     Nginx,
     /// What checks and tests Prometheus' rules.
     PromTool,
+    /// testssl.sh.
+    TestSsl,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -44,6 +46,7 @@ impl Tool {
         Self::HaProxy,
         Self::Nginx,
         Self::PromTool,
+        Self::TestSsl,
     ];
 
     /// What a person would call it.
@@ -57,6 +60,7 @@ impl Tool {
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
             Self::PromTool => "promtool",
+            Self::TestSsl => "testssl",
         }
     }
 
@@ -82,6 +86,7 @@ impl Tool {
             Self::HaProxy => &["haproxy"],
             Self::Nginx => &["nginx", "libnginx-mod-stream"],
             Self::PromTool => &["prometheus"],
+            Self::TestSsl => &["testssl.sh", "bsdmainutils", "dnsutils"],
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo;
+mod certs;
 mod ci;
 mod ebpf;
 mod edges;
@@ -35,6 +36,8 @@ enum Command {
     Edges,
     /// Fuzz the ClientHello parser
     Fuzz(fuzz::Arguments),
+    /// Make a CA, and server and client certificates for trying things
+    Certs(certs::Arguments),
     /// Run the benchmarks
     Bench(bench::Arguments),
 }
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Command::Ebpf(arguments) => ebpf::ebpf(&arguments),
         Command::Edges => edges::edges(),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Command::Certs(arguments) => certs::certs(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
     }
 }
