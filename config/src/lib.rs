@@ -5,10 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod byte_size;
 mod client_rule;
 mod decode;
 mod difference;
 mod duration;
+mod endpoint;
 mod error;
 mod field;
 mod file;
@@ -29,6 +31,7 @@ mod yaml;
 
 pub use client_rule::{Sha256, UriPattern};
 pub use difference::TerminatorSettings;
+pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};
 pub use model::*;

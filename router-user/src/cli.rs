@@ -49,6 +49,15 @@ enum Command {
         #[arg(long)]
         listener: Option<String>,
     },
+    /// Show a running router: tenants, connections, certificates, backends, how terminators are confined.
+    Status {
+        /// The router's admin endpoint: the path of its socket, or http://HOST:PORT.
+        #[arg(long, value_name = "URL|SOCKET", default_value = "/run/sni-router/admin.sock")]
+        admin: String,
+        /// Print everything as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema {
         /// The same for people, in Markdown.
@@ -74,6 +83,7 @@ impl Cli {
             Command::Route { config, name, listener } => {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
+            Command::Status { admin, json } => commands::status::status(&admin, json),
             Command::Schema { markdown } => commands::schema::schema(markdown),
         };
         let Err(failure) = result else { return ExitCode::SUCCESS };

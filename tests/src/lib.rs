@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod binaries;
+pub mod certs;
 pub mod client_tools;
 pub mod deliver;
 pub mod demo;

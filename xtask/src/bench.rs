@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Only what reading a hello and finding its tenant cost, without routers
     #[arg(long)]
     micro: bool,
+    /// What terminators cost: the first connection of a tenant, and the memory of many
+    #[arg(long, conflicts_with = "micro")]
+    terminators: bool,
     /// For the program that measures: see `cargo xtask bench -- --help`; with --micro for criterion, such as a bench's
     /// name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -44,6 +47,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let (program, rest) = match &arguments.kind {
         Some(Kind::Handshakes { rest }) => ("handshakes", rest),
         Some(Kind::Datapath { rest }) => ("side-by-side", rest),
+        None if arguments.terminators => ("terminators", &arguments.rest),
         None => ("side-by-side", &arguments.rest),
     };
     let packages = ["router-user", "terminator", "bench"].map(|package| ["--package", package]);

@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo;
+mod certs;
 mod ci;
 mod ebpf;
 mod edges;
@@ -36,6 +37,8 @@ enum Command {
     Edges,
     /// Fuzz the ClientHello parser
     Fuzz(fuzz::Arguments),
+    /// Make a CA, and server and client certificates for trying things
+    Certs(certs::Arguments),
     /// Run the benchmarks
     Bench(bench::Arguments),
     /// Send a storm of short connections through the kernel's data path and look for what is left behind
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
         Command::Ebpf(arguments) => ebpf::ebpf(&arguments),
         Command::Edges => edges::edges(),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Command::Certs(arguments) => certs::certs(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Soak(arguments) => soak::soak(&arguments),
     }

@@ -91,7 +91,8 @@ fn terminate_needs_certificates() {
         "{ secretDir: /etc/tenants/acme }",
         "{}\n        - { secretDir: /a, key: /b }\n        - { key: /b }\n        - { secretDir: \"\" }",
         &[
-            "16:11: tenants[1].tls.certificates[0]: has no source: write `secretDir`, or `certificate` and `key`",
+            "16:11: tenants[1].tls.certificates[0]: has no source: write `secretDir`, or `certificate` and `key`, or \
+             `generate: true`",
             "17:11: tenants[1].tls.certificates[1]: has two sources: keep `secretDir`, or `certificate` and `key`",
             "18:11: tenants[1].tls.certificates[2].certificate: is missing",
             "19:24: tenants[1].tls.certificates[3].secretDir: is empty: write a path",

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::super::ports::Ports;
-use super::super::raw::FlowTable;
 use super::super::shared::Maps;
+use super::super::table::FlowTable;
 use super::*;
 use crate::ebpf::load;
 
