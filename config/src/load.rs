@@ -17,17 +17,18 @@ use crate::{resolve, yaml};
 impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadError> {
-        Self::load_with_text(path).map(|(config, _)| config)
+        let path = path.as_ref();
+        Self::of_file(path, &Self::read_file(path)?)
     }
 
-    /// The same, and the text that it was made from.
-    pub fn load_with_text(path: impl AsRef<Path>) -> Result<(Self, String), LoadError> {
-        let path = path.as_ref();
-        let text = read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        match Self::from_yaml(&text) {
-            Ok(config) => Ok((config, text)),
-            Err(errors) => Err(LoadError::Invalid { path: path.to_owned(), errors }),
-        }
+    /// The text of a configuration file, as it is.
+    pub fn read_file(path: &Path) -> Result<String, LoadError> {
+        read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    }
+
+    /// Checks the text of the file at `path`.
+    pub fn of_file(path: &Path, text: &str) -> Result<Self, LoadError> {
+        Self::from_yaml(text).map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })
     }
 
     /// Checks a configuration text. All that is wrong with it is reported, unless it is not even YAML.

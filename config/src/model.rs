@@ -107,10 +107,10 @@ pub struct UidRange {
 /// How the bytes of passthrough connections move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPath {
-    /// The best rung of the ladder for each connection.
+    /// The best rung of the ladder for each connection; [`CutThrough`](Self::CutThrough) where a self-test shows that
+    /// the kernel does it right.
     Auto,
-    /// The kernel translates packets between the two connections where it can; relayed like [`Auto`](Self::Auto)
-    /// where it cannot.
+    /// The kernel translates packets between the two connections where it can; splice(2) or copying where it cannot.
     CutThrough,
     /// splice(2) from the first byte.
     Splice,

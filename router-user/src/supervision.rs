@@ -61,9 +61,13 @@ impl Line {
         Ok(Self { incoming: BufReader::new(incoming).lines(), outgoing })
     }
 
-    /// The supervisor's side: gives an order and waits for the answer.
-    pub(crate) async fn give(&mut self, order: Order) -> io::Result<Answer> {
-        self.send(order.label()).await?;
+    /// The supervisor's side: gives an order.
+    pub(crate) async fn give(&mut self, order: Order) -> io::Result<()> {
+        self.send(order.label()).await
+    }
+
+    /// The supervisor's side: waits for the answer to the last order. Cancel-safe.
+    pub(crate) async fn wait_for_answer(&mut self) -> io::Result<Answer> {
         let answer = self.incoming.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         match answer.split_once(' ') {
             Some((REFUSED, why)) => Ok(Answer::Refused(why.to_owned())),
@@ -118,8 +122,10 @@ mod tests {
             router.answer(&Answer::Done).await;
             assert_eq!(router.next_order().await, None);
         });
-        assert_eq!(supervisor.give(Order::Prepare).await.unwrap(), Answer::Refused("bind: in use".to_owned()));
-        assert_eq!(supervisor.give(Order::Commit).await.unwrap(), Answer::Done);
+        supervisor.give(Order::Prepare).await.unwrap();
+        assert_eq!(supervisor.wait_for_answer().await.unwrap(), Answer::Refused("bind: in use".to_owned()));
+        supervisor.give(Order::Commit).await.unwrap();
+        assert_eq!(supervisor.wait_for_answer().await.unwrap(), Answer::Done);
         drop(supervisor);
         served.await.unwrap();
     }

@@ -42,7 +42,7 @@ enum Command {
         #[arg(long, hide = true)]
         supervised: bool,
     },
-    /// Look at one tenant's certificates and print what is wrong with them: 0 nothing, 1 problems.
+    /// Print one tenant's TLS policy, and what is wrong with its certificates: 0 nothing, 1 problems.
     ///
     /// `sni-router check` starts this itself. Started as root, it becomes the tenant's user first, so what it can read
     /// is what the tenant's terminator can read.
@@ -53,6 +53,9 @@ enum Command {
         /// The tenant's name in the configuration.
         #[arg(long, value_name = "NAME")]
         tenant: String,
+        /// One JSON document instead of lines.
+        #[arg(long)]
+        json: bool,
     },
     /// Try from inside the confinement what somebody who has taken a terminator over would try. Only in debug builds.
     #[cfg(debug_assertions)]
@@ -95,8 +98,8 @@ impl Cli {
                 #[cfg(debug_assertions)]
                 attempts: Vec::new(),
             },
-            Command::Check { config, tenant } => {
-                return match check(&config, &tenant) {
+            Command::Check { config, tenant, json } => {
+                return match check(&config, &tenant, json) {
                     Ok(true) => ExitCode::SUCCESS,
                     Ok(false) => ExitCode::from(INPUT_IS_WRONG),
                     Err(error) => end(&error),

@@ -6,8 +6,9 @@ use std::process::Command;
 use tests::binaries::workspace_folder;
 use tests::client_tools::{Tool, require};
 use tests::router_process::RouterProcess;
+use tests::setup::{Setup, Tenant};
 
-use crate::two_tenants::TwoTenants;
+use crate::two_tenants::{TERMINATE, TwoTenants};
 
 #[test]
 fn the_alert_rules_pass_their_own_tests() {
@@ -29,7 +30,9 @@ fn every_metric_of_the_alert_rules_is_on_the_page() {
     metrics.dedup();
     assert!(metrics.len() >= 3, "{metrics:?}");
     let tenants = TwoTenants::start();
-    let router = RouterProcess::start(tenants.setup()).unwrap();
+    let tenant = Tenant::terminate("acme", &[TERMINATE], tenants.terminate_backend.address(), &tenants.acme)
+        .backend_tls(&format!("pins: [\"{}\"]", "00".repeat(32)), None);
+    let router = RouterProcess::start(Setup::new().tenant(tenant)).unwrap();
     let page = router.metrics().unwrap();
     for metric in metrics {
         assert!(page.has(metric, &[("tenant", "acme")]), "{metric} is not on the page");

@@ -101,9 +101,25 @@ impl Authority {
         self.issue(params, KeyKind::Ecdsa)
     }
 
+    /// A server certificate that begins in a year.
+    pub fn future_server(&self, names: &[&str]) -> Result<Identity> {
+        let mut params = server_params(names)?;
+        params.not_before = (SystemTime::now() + 2 * HALF_A_YEAR).into();
+        params.not_after = (SystemTime::now() + 4 * HALF_A_YEAR).into();
+        self.issue(params, KeyKind::Ecdsa)
+    }
+
     /// A list that revokes these certificates, valid for a day.
     pub fn crl(&self, revoked: &[&Identity]) -> Result<String> {
-        let now = SystemTime::now();
+        self.crl_of(SystemTime::now(), revoked)
+    }
+
+    /// The same as it was half a year ago: nobody has renewed it since.
+    pub fn outdated_crl(&self) -> Result<String> {
+        self.crl_of(SystemTime::now() - HALF_A_YEAR, &[])
+    }
+
+    fn crl_of(&self, now: SystemTime, revoked: &[&Identity]) -> Result<String> {
         let revoked_certs = revoked
             .iter()
             .map(|identity| {

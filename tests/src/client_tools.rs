@@ -25,6 +25,8 @@ pub enum Tool {
     Go,
     /// A Python with curl_cffi, whose hellos have the shape of browsers'.
     CurlCffi,
+    /// A Python with grpcio, the C++ implementation of gRPC.
+    GrpcIo,
     /// haproxy.
     HaProxy,
     /// nginx with its stream module.
@@ -33,20 +35,27 @@ pub enum Tool {
     PromTool,
     /// testssl.sh.
     TestSsl,
+    /// What writes firewall and NAT rules.
+    Nft,
+    /// What switches the offloads of network cards.
+    Ethtool,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
         Self::Go,
         Self::CurlCffi,
+        Self::GrpcIo,
         Self::HaProxy,
         Self::Nginx,
         Self::PromTool,
         Self::TestSsl,
+        Self::Nft,
+        Self::Ethtool,
     ];
 
     /// What a person would call it.
@@ -57,36 +66,49 @@ impl Tool {
             Self::GnuTlsCli => "gnutls-cli",
             Self::Go => "go",
             Self::CurlCffi => "curl_cffi",
+            Self::GrpcIo => "grpcio",
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
             Self::PromTool => "promtool",
             Self::TestSsl => "testssl",
+            Self::Nft => "nft",
+            Self::Ethtool => "ethtool",
         }
     }
 
     /// Where it is, if it is installed.
     pub fn find(self) -> Option<PathBuf> {
         match self {
-            Self::CurlCffi => {
-                venv().ok().map(|venv| venv.join("bin/python")).filter(|python| imports_curl_cffi(python))
-            }
+            Self::CurlCffi => python_with("curl_cffi"),
+            Self::GrpcIo => python_with("grpc"),
             Self::Nginx => search_path(self.name()).filter(|nginx| has_stream(nginx)),
             in_path => search_path(in_path.name()),
         }
     }
 
-    /// The Debian packages that bring it, or for curl_cffi the one that `pip install` stands on.
+    /// What pip installs, pinned: with curl_cffi its profiles and so the hellos change, with grpcio its TLS.
+    fn pypi_package(self) -> Option<&'static str> {
+        match self {
+            Self::CurlCffi => Some("curl_cffi==0.16.3"),
+            Self::GrpcIo => Some("grpcio==1.85.1"),
+            _ => None,
+        }
+    }
+
+    /// The Debian packages that bring it, or the one that `pip install` stands on.
     fn debian_packages(self) -> &'static [&'static str] {
         match self {
             Self::Curl => &["curl"],
             Self::OpenSsl => &["openssl"],
             Self::GnuTlsCli => &["gnutls-bin"],
             Self::Go => &["golang-go"],
-            Self::CurlCffi => &["python3-venv"],
+            Self::CurlCffi | Self::GrpcIo => &["python3-venv"],
             Self::HaProxy => &["haproxy"],
             Self::Nginx => &["nginx", "libnginx-mod-stream"],
             Self::PromTool => &["prometheus"],
             Self::TestSsl => &["testssl.sh", "bsdmainutils", "dnsutils"],
+            Self::Nft => &["nftables"],
+            Self::Ethtool => &["ethtool"],
         }
     }
 }
@@ -119,6 +141,11 @@ pub fn curl_cffi_script() -> PathBuf {
     workspace_folder().join("tests/clients/browser.py")
 }
 
+/// A script of tests/clients that grpcio's Python runs.
+pub fn grpc_script(name: &str) -> PathBuf {
+    workspace_folder().join("tests/clients/grpc").join(name)
+}
+
 /// Installs what is missing of everything; what cannot be installed gets one line each.
 pub fn install_missing() -> Result<()> {
     install_missing_of(&Tool::ALL)
@@ -136,8 +163,9 @@ pub fn install_missing_of(tools: &[Tool]) -> Result<()> {
         apt_get(&["update", "-qq"])?;
         apt_get(&[["install", "-qq", "--yes", "--no-install-recommends"].as_slice(), &packages].concat())?;
     }
-    if missing.contains(&Tool::CurlCffi) {
-        install_curl_cffi()?;
+    let from_pypi: Vec<&str> = missing.iter().filter_map(|tool| tool.pypi_package()).collect();
+    if !from_pypi.is_empty() {
+        install_from_pypi(&from_pypi)?;
     }
     let still_missing: Vec<Tool> = missing.into_iter().filter(|tool| tool.find().is_none()).collect();
     for tool in &still_missing {
@@ -153,16 +181,18 @@ pub fn install_missing_of(tools: &[Tool]) -> Result<()> {
     Ok(())
 }
 
-fn install_curl_cffi() -> Result<()> {
+fn install_from_pypi(packages: &[&str]) -> Result<()> {
     let venv = venv()?;
-    say(&format!("installing from PyPI: {CURL_CFFI}"));
-    fs::create_dir_all(&venv).with_context(|| format!("make {}", venv.display()))?;
-    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
-    if !made.is_ok_and(|status| status.success()) {
-        say("python3 -m venv failed");
-        return Ok(());
+    say(&format!("installing from PyPI: {}", packages.join(" ")));
+    if !venv.join("bin/pip").is_file() {
+        fs::create_dir_all(&venv).with_context(|| format!("make {}", venv.display()))?;
+        let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
+        if !made.is_ok_and(|status| status.success()) {
+            say("python3 -m venv failed");
+            return Ok(());
+        }
     }
-    let installed = Command::new(venv.join("bin/pip")).args(["install", "--quiet", CURL_CFFI]).status();
+    let installed = Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(packages).status();
     if !installed.is_ok_and(|status| status.success()) {
         say("pip install failed");
     }
@@ -220,8 +250,10 @@ fn has_stream(nginx: &Path) -> bool {
     Path::new(NGINX_STREAM_MODULE).exists() || said().is_ok_and(|said| built_in(&String::from_utf8_lossy(&said.stderr)))
 }
 
-fn imports_curl_cffi(python: &Path) -> bool {
-    Command::new(python).args(["-c", "import curl_cffi"]).output().is_ok_and(|done| done.status.success())
+fn python_with(module: &str) -> Option<PathBuf> {
+    let python = venv().ok()?.join("bin/python");
+    let imports = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    imports.is_ok_and(|done| done.status.success()).then_some(python)
 }
 
 fn skip(scenario: &str, why: &str) -> Result<()> {
@@ -253,6 +285,3 @@ static GO_CLIENT: LazyLock<Result<PathBuf>> = LazyLock::new(build_go_client);
 
 /// Debian's libnginx-mod-stream; elsewhere the module may be built in.
 pub const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
-
-/// Pinned, because the profiles and so the hellos change with it.
-const CURL_CFFI: &str = "curl_cffi==0.16.3";

@@ -10,6 +10,7 @@ pub mod client_tools;
 pub mod deliver;
 pub mod demo;
 pub mod fakes;
+pub mod grpc;
 pub mod hello;
 pub mod http;
 pub mod log;

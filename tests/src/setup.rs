@@ -81,6 +81,9 @@ impl Setup {
             for (number, identity) in tenant.certificates.iter().enumerate() {
                 identity.write_secret_dir(&secret_dir(scratch.path(), &tenant.name, number), owner)?;
             }
+            if let Some((_, Some(client))) = &tenant.backend_tls {
+                client.write_secret_dir(&backend_client_dir(scratch.path(), &tenant.name), owner)?;
+            }
         }
         for tenant in self.tenants.iter().filter(|tenant| !tenant.certificate_lines.is_empty()) {
             let folder = secret_dir(scratch.path(), &tenant.name, 0);
@@ -145,6 +148,8 @@ pub struct Tenant {
     /// Further elements of `tls.certificates`, as YAML; `{folder}` stands for the scenario's folder.
     certificate_lines: Vec<String>,
     tls_lines: Vec<String>,
+    /// The fields of `backendTls` but its client certificate, and that.
+    backend_tls: Option<(String, Option<Identity>)>,
     lines: Vec<String>,
 }
 
@@ -158,6 +163,7 @@ impl Tenant {
             certificates: Vec::new(),
             certificate_lines: Vec::new(),
             tls_lines: Vec::new(),
+            backend_tls: None,
             lines: Vec::new(),
         }
     }
@@ -198,6 +204,14 @@ impl Tenant {
         self
     }
 
+    /// TLS to the backend with these fields, such as `serverName: svc.internal, ca: [/ca.crt]`, and with a client
+    /// certificate in [`backend_client_dir`].
+    #[must_use]
+    pub fn backend_tls(mut self, fields: &str, client: Option<&Identity>) -> Self {
+        self.backend_tls = Some((fields.to_owned(), client.cloned()));
+        self
+    }
+
     /// A line of YAML of the tenant, such as `idleTimeout: 3s`.
     #[must_use]
     pub fn line(mut self, yaml: &str) -> Self {
@@ -218,6 +232,11 @@ impl Tenant {
         }
         for line in &self.lines {
             let _ = writeln!(yaml, "    {line}");
+        }
+        if let Some((fields, client)) = &self.backend_tls {
+            let folder = backend_client_dir(folder, &self.name);
+            let client = client.as_ref().map(|_| format!(", clientCertificate: {{ secretDir: {} }}", folder.display()));
+            let _ = writeln!(yaml, "    backendTls: {{ {fields}{} }}", client.unwrap_or_default());
         }
         if !self.is_terminated() {
             return;
@@ -250,6 +269,11 @@ pub struct Written {
 /// The folder of a tenant's certificate with this number.
 pub fn secret_dir(folder: &Path, tenant: &str, number: usize) -> PathBuf {
     folder.join(format!("secrets-{tenant}-{number}"))
+}
+
+/// The folder of the certificate that a tenant shows to its backends.
+pub fn backend_client_dir(folder: &Path, tenant: &str) -> PathBuf {
+    folder.join(format!("secrets-{tenant}-backend"))
 }
 
 /// The uid and gid that a tenant's terminator will have; `None` as an ordinary user, who keeps their own.

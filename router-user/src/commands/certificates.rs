@@ -9,19 +9,19 @@ use config::{Config, Mode};
 use crate::failure::Failure;
 use crate::supervisor::terminator_program;
 
-/// What was found about one tenant.
+/// What one tenant's terminator says.
 #[derive(Debug)]
 pub(super) struct Report {
     /// The tenant.
     pub(super) tenant: String,
-    /// Lines for people; empty where nothing is to be said.
+    /// For people: the policy, then what was found. As JSON, a document with `policy` and `findings`.
     pub(super) text: String,
     /// Whether connections will fail.
     pub(super) is_problem: bool,
 }
 
 /// Asks the terminator of every tenant that has one.
-pub(super) fn reports(config: &Config, file: &Path) -> Result<Vec<Report>, Failure> {
+pub(super) fn reports(config: &Config, file: &Path, as_json: bool) -> Result<Vec<Report>, Failure> {
     let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
     terminated
         .map(|tenant| {
@@ -29,6 +29,7 @@ pub(super) fn reports(config: &Config, file: &Path) -> Result<Vec<Report>, Failu
             let output = Command::new(&program)
                 .args(["check", "--tenant", &tenant.name, "--config"])
                 .arg(file)
+                .args(as_json.then_some("--json"))
                 .output()
                 .map_err(|error| Failure::System(format!("start {}: {error}", program.display())))?;
             let [found, complaint] =

@@ -129,7 +129,7 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_throug
         let count: u64 = workers.iter().map(|worker| worker.data_path_total(path)).sum();
         page.sample(name, &[("path", label)], count);
     }
-    if !matches!(cut_through, CuttingThrough::NotConfigured) {
+    if !matches!(cut_through, CuttingThrough::NotConfigured | CuttingThrough::OfNoUse) {
         let count: u64 = workers.iter().map(|worker| worker.cut_through.load(Ordering::Relaxed)).sum();
         page.sample(name, &[("path", "cut_through")], count);
     }
@@ -163,7 +163,7 @@ fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThr
         Steering::Unavailable(reason) => Some((PROGRAM, reason.reason())),
     };
     let cut_through_state = match cut_through {
-        CuttingThrough::NotConfigured => None,
+        CuttingThrough::NotConfigured | CuttingThrough::OfNoUse => None,
         CuttingThrough::Running(_) => Some((cut_through::PROGRAM, "")),
         CuttingThrough::Unavailable(reason) => Some((cut_through::PROGRAM, reason.reason())),
     };

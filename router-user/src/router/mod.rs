@@ -2,6 +2,7 @@
 
 mod accept;
 mod access;
+mod carried;
 mod connection;
 mod connection_id;
 mod cut_through;
@@ -77,11 +78,10 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::System(error.to_string()))?;
     let admin_sockets = AdminSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
-    let loaded = cut_through::load(&config);
+    let cut_through = cut_through::Started::load(&config);
     // Last, because it takes the connections from the process before.
     let steering = Steering::start(&config, &sockets);
-    drop_privileges(identity, cut_through::capabilities(&loaded))
-        .map_err(|error| Failure::System(error.to_string()))?;
+    drop_privileges(identity, cut_through.capabilities()).map_err(|error| Failure::System(error.to_string()))?;
     let counters = (0..workers).map(|_| Arc::new(WorkerCounters::new())).collect();
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.address);
@@ -91,7 +91,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let policy = Arc::new(LivePolicy::new(Policy::new(config, workers)));
     let drain = Drain::new();
     let shared = Arc::new(Shared {
-        cut_through: cut_through::start(loaded, Arc::clone(&policy), access_log.clone()),
+        cut_through: cut_through.finish(Arc::clone(&policy), access_log.clone()),
         policy,
         reloads: Reloads::new(),
         steering,

@@ -1,6 +1,7 @@
 //! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
 //! and possible, or relay until both sides are done.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ::connection::DialError;
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::connection::{Arrival, TenantFailure, fail};
+use super::carried::CarriedConnection;
+use super::connection::{Arrival, Occupied, TenantFailure, fail};
 use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::site::Destination;
@@ -25,10 +27,11 @@ pub(super) async fn serve(
     stream: TcpStream,
     arrival: &Arrival,
     mut record: AccessRecord<'_>,
+    occupied: Occupied,
 ) {
-    let (settings, counters) = (&*destination.tenant.settings, &*destination.counters);
-    let _active = counters.active();
-    let candidate = cut_through::prepare(worker, &stream);
+    let (settings, counters) = (&*destination.tenant.settings, &destination.counters);
+    let active = counters.active();
+    let candidate = cut_through::prepare(worker, &stream, arrival.peer);
     let dialled = Instant::now();
     let Some(backends) = &destination.tenant.backends else { return };
     let header = proxy_header(settings, arrival, &stream, record.server_name());
@@ -36,7 +39,7 @@ pub(super) async fn serve(
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
-    let (dialled, _lease) = match connected {
+    let (dialled, lease) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
@@ -49,8 +52,17 @@ pub(super) async fn serve(
     };
     let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, arrival) {
         Switched::Not(stream, backend) => (stream, backend),
-        Switched::Carried(cut_through, carried) => {
-            return cut_through::accompany(worker, counters, cut_through, carried, record).await;
+        Switched::Carried(place) => {
+            let Occupied { admission, held } = occupied;
+            let connection = CarriedConnection {
+                counters: Arc::clone(counters),
+                record: record.carried(),
+                _active: active,
+                _lease: lease,
+                _admission: admission,
+                _held: held,
+            };
+            return worker.carried.insert(place, connection);
         }
         Switched::Broken(error) => {
             counters.ended(ConnectionOutcome::BackendError);

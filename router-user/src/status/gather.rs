@@ -154,7 +154,7 @@ fn kernel_programs(steering: &Steering, cut_through: &CuttingThrough) -> Vec<Ker
         Steering::Unavailable(reason) => Some(program(router_common::steer::PROGRAM, Some(reason.reason()))),
     };
     let cut_through = match cut_through {
-        CuttingThrough::NotConfigured => None,
+        CuttingThrough::NotConfigured | CuttingThrough::OfNoUse => None,
         CuttingThrough::Running(_) => Some(program(router_common::cut_through::PROGRAM, None)),
         CuttingThrough::Unavailable(reason) => {
             Some(program(router_common::cut_through::PROGRAM, Some(reason.reason())))

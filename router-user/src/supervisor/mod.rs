@@ -37,7 +37,8 @@ use crate::identity::{Identity, router_identity};
 /// Runs until a signal ends it, or until the router cannot start.
 pub fn run(config_file: &Path) -> Result<(), Failure> {
     let seen = fingerprint(config_file);
-    let (config, text) = Config::load_with_text(config_file).map_err(Failure::Config)?;
+    let text = Config::read_file(config_file).map_err(Failure::Config)?;
+    let config = Config::of_file(config_file, &text).map_err(Failure::Config)?;
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
     let runtime_dir = prepare(&config, &text, identity).map_err(|error| Failure::System(error.to_string()))?;
     if !Uid::effective().is_root() {

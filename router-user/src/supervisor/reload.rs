@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Mode, Startup, Terminate};
+use config::{Config, LoadError, Mode, Startup, Terminate};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -54,7 +54,9 @@ pub(super) struct Reloader {
 #[derive(Debug, thiserror::Error)]
 enum NotReloaded {
     #[error("{0}")]
-    Invalid(#[from] config::LoadError),
+    Unreadable(#[from] LoadError),
+    #[error("{0}")]
+    Invalid(LoadError),
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -84,16 +86,20 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> Result<(), NotReloaded> {
-        let (config, text) = Config::load_with_text(self.file.path())?;
+        let text = Config::read_file(self.file.path())?;
+        self.runtime_dir.propose_config(&text)?;
+        self.give(Order::Prepare).await?;
+        // Both parse at the same time, and both find the same.
+        let config = Config::of_file(self.file.path(), &text);
+        let prepared = self.answer().await;
+        let config = config.map_err(NotReloaded::Invalid)?;
+        prepared?;
         let fixed = self.config.fixed_fields_that_differ(&config);
         if !fixed.is_empty() {
             let message = format!("{} cannot be changed by a reload: restart sni-router", fixed.join(", "));
             return Err(NotReloaded::Refused(message));
         }
         let program = terminator::program_for(&config).map_err(NotReloaded::Terminator)?;
-        self.runtime_dir.propose_config(&text)?;
-        self.give(Order::Prepare).await?;
-
         // From here on there is no way back, and nothing that would need one.
         self.runtime_dir.add_tenants(&config)?;
         self.runtime_dir.adopt_config()?;
@@ -134,7 +140,11 @@ impl Reloader {
             retiring.extend(ended.ok().flatten());
         }
         // A router that has crashed meanwhile has come up with the new configuration.
-        if let Err(error) = self.give(Order::Commit).await {
+        let committed = match self.give(Order::Commit).await {
+            Ok(()) => self.answer().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = committed {
             warn!("the router starts again: {error}");
         }
         retiring.into_iter().for_each(Retirement::retire);
@@ -158,30 +168,39 @@ impl Reloader {
     /// Tells the router, which counts for both.
     async fn count(&mut self, error: &NotReloaded) {
         let order = match error {
-            NotReloaded::Invalid(_) => Order::CountInvalid,
+            NotReloaded::Unreadable(_) => Order::CountInvalid,
             // It has counted what it refused itself; who is not there counts nothing.
-            NotReloaded::ByRouter(_) | NotReloaded::Router(_) => return,
+            NotReloaded::Invalid(_) | NotReloaded::ByRouter(_) | NotReloaded::Router(_) => return,
             NotReloaded::Refused(_) | NotReloaded::RuntimeDir(_) | NotReloaded::Terminator(_) => Order::CountRefused,
         };
-        let _ = self.give(order).await;
+        if self.give(order).await.is_ok() {
+            let _ = self.answer().await;
+        }
     }
 
     /// Gives the router an order; one that is just starting is waited for.
     async fn give(&self, order: Order) -> Result<(), NotReloaded> {
         let patience = Instant::now() + ROUTER_PATIENCE;
         loop {
-            let answer = match &mut *self.router.lock().await {
-                Some(line) => Some(timeout(ROUTER_PATIENCE, line.give(order)).await),
-                None => None,
-            };
-            match answer {
-                Some(Ok(Ok(Answer::Done))) => return Ok(()),
-                Some(Ok(Ok(Answer::Refused(why)))) => return Err(NotReloaded::ByRouter(why)),
-                Some(Ok(Err(error))) => return Err(error.into()),
-                Some(Err(_elapsed)) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-                None if Instant::now() >= patience => return Err(io::Error::from(io::ErrorKind::NotConnected).into()),
-                None => sleep(POLL_INTERVAL).await,
+            if let Some(line) = &mut *self.router.lock().await {
+                return Ok(line.give(order).await?);
             }
+            if Instant::now() >= patience {
+                return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The answer to the last order.
+    async fn answer(&self) -> Result<(), NotReloaded> {
+        let mut line = self.router.lock().await;
+        let line = line.as_mut().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
+        match timeout(ROUTER_PATIENCE, line.wait_for_answer()).await {
+            Ok(Ok(Answer::Done)) => Ok(()),
+            Ok(Ok(Answer::Refused(why))) => Err(NotReloaded::ByRouter(why)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
 }

@@ -133,7 +133,8 @@ pub(crate) fn read_cas(path: &Path) -> Result<Vec<CertificateDer<'static>>, Cert
     Ok(certificates)
 }
 
-fn read_crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, CertificateError> {
+/// The revocation lists of a file, each known to be readable.
+pub(crate) fn read_crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, CertificateError> {
     let pem = pem_file::read(path)?;
     let crls = CertificateRevocationListDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()

@@ -12,6 +12,7 @@ mod presence;
 mod refused;
 mod resolver;
 mod staple;
+mod strength;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 
-pub(crate) use client_ca::{ClientAnchors, read_cas};
+pub(crate) use client_ca::{ClientAnchors, read_cas, read_crls};
 pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
@@ -35,7 +36,8 @@ pub(crate) use presence::{Presence, presence};
 pub(crate) use refused::{refuse, with_refused};
 pub(crate) use resolver::CertificateResolver;
 pub(crate) use staple::{NotStapled, Staple, staple_path};
-pub(crate) use validity::{Finding, covers, findings, not_covered, to_be_covered};
+pub(crate) use strength::KeyStrength;
+pub(crate) use validity::{Finding, covers, findings, is_for_clients, not_covered, outside_its_dates, to_be_covered};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error as TlsError, RootCertStore};
 use x509_parser::parse_x509_certificate;
 
+use super::strength::weak_algorithm;
 use super::{Leaf, Moment};
 use crate::tenant_names::parent;
 
@@ -32,6 +33,8 @@ pub(crate) enum Finding {
     IssuerOutOfDate,
     /// The certificate says that it is not for TLS servers.
     NotForServers,
+    /// The certificate at this place, from 1, is signed with a broken hash.
+    WeakSignature { place: usize, algorithm: &'static str },
 }
 
 impl fmt::Display for Finding {
@@ -55,6 +58,9 @@ impl fmt::Display for Finding {
                 write!(f, "the chain of the file is broken ({reason}): clients cannot verify it with these issuers")
             }
             Self::IssuerOutOfDate => f.write_str("an issuer in the file is expired or not yet valid"),
+            Self::WeakSignature { place, algorithm } => {
+                write!(f, "{place} of the file is signed with {algorithm}: clients refuse it")
+            }
             Self::NotForServers => f.write_str("its extended key usage does not allow TLS servers"),
         }
     }
@@ -67,18 +73,35 @@ pub(crate) fn findings(
     now: Moment,
     provider: &CryptoProvider,
 ) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if now.0 > leaf.not_after {
-        findings.push(Finding::Expired(Moment(leaf.not_after)));
-    } else if now.0 < leaf.not_before {
-        findings.push(Finding::NotYetValid(Moment(leaf.not_before)));
-    }
+    let mut findings: Vec<Finding> = outside_its_dates(leaf, now).into_iter().collect();
+    findings.extend(weak_signature(chain));
     match first_out_of_order(chain) {
         Some(place) => findings.push(Finding::WrongOrder { place }),
         // The leaf's own dates are told already, and would hide what else is wrong.
         None => findings.extend(broken(chain, now.0.clamp(leaf.not_before, leaf.not_after), provider)),
     }
     findings
+}
+
+/// The end or the begin, where this moment is beyond it.
+pub(crate) fn outside_its_dates(leaf: &Leaf, now: Moment) -> Option<Finding> {
+    if now.0 > leaf.not_after {
+        Some(Finding::Expired(Moment(leaf.not_after)))
+    } else if now.0 < leaf.not_before {
+        Some(Finding::NotYetValid(Moment(leaf.not_before)))
+    } else {
+        None
+    }
+}
+
+/// Whether the extended key usage, if there is one, allows TLS clients (RFC 5280 section 4.2.1.12).
+pub(crate) fn is_for_clients(der: &[u8]) -> bool {
+    let Ok((_, certificate)) = parse_x509_certificate(der) else { return false };
+    match certificate.extended_key_usage() {
+        Ok(Some(usage)) => usage.value.client_auth || usage.value.any,
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }
 
 /// What a tenant's certificates have to cover: its hostnames, and whatever else clients reach it by.
@@ -109,6 +132,18 @@ pub(crate) fn covers(dns_names: &[String], hostname: &HostnamePattern) -> bool {
         (Some(suffix), HostnamePattern::Exact(exact)) => parent(exact.as_str()) == Some(suffix),
         (Some(suffix), HostnamePattern::Wildcard(wildcard)) => wildcard.as_str() == suffix,
         (None, HostnamePattern::Wildcard(_)) => false,
+    })
+}
+
+/// The first certificate with a signature that nobody accepts any more. That of a root is never verified.
+fn weak_signature(chain: &[CertificateDer<'_>]) -> Option<Finding> {
+    chain.iter().enumerate().find_map(|(index, der)| {
+        let (_, certificate) = parse_x509_certificate(der).ok()?;
+        if certificate.issuer().as_raw() == certificate.subject().as_raw() {
+            return None;
+        }
+        let algorithm = weak_algorithm(&certificate.signature_algorithm.algorithm)?;
+        Some(Finding::WeakSignature { place: index + 1, algorithm })
     })
 }
 
