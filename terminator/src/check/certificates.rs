@@ -8,7 +8,7 @@ use rustls::crypto::aws_lc_rs;
 use super::notes::{Notes, Verdict, content, dates, x509};
 use crate::certificates::{
     CertificateError, ExpiryWatch, Finding, KeyStrength, Moment, Presence, ServedCertificate, covers, findings,
-    not_covered, paths, presence, to_be_covered,
+    not_covered, paths, presence, staple_path, to_be_covered,
 };
 
 /// Checks each one, and all of them together.
@@ -23,6 +23,11 @@ pub(super) fn check(config: &Config, index: usize, terminate: &Terminate, notes:
         let (file, _) = paths(source);
         match ServedCertificate::load(source, &provider) {
             Ok(certificate) => {
+                if let Some(Err(reason)) = &certificate.staple {
+                    let file = staple_path(source);
+                    let see = format!("openssl ocsp -noverify -text -respin {}", file.display());
+                    notes.warning(format!("{}: this OCSP response {reason}", file.display()), Some(see));
+                }
                 describe(&certificate, notes);
                 for finding in findings(&certificate.certified_key.cert, &certificate.leaf, now, &provider) {
                     tell(&finding, &file, notes);
