@@ -6,9 +6,10 @@
 
 use std::hint::black_box;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, HostnamePattern};
+use config::{Config, HostnamePattern, Tenant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use router_user::routing::{Match, RouteTable};
 
@@ -60,9 +61,8 @@ fn config(names: usize) -> Config {
     let mut config = Config::from_yaml(ONE_TENANT).unwrap_or_else(|errors| panic!("{errors}"));
     let one = config.tenants.remove(0);
     let tenants = patterns.chunks(100).map(|hostnames| {
-        let mut tenant = one.clone();
-        tenant.hostnames = hostnames.to_vec();
-        tenant
+        let hostnames = hostnames.to_vec();
+        Arc::new(Tenant { hostnames, ..Tenant::clone(&one) })
     });
     config.tenants = tenants.collect();
     config

@@ -7,6 +7,7 @@
 mod address;
 mod client_rule;
 mod decode;
+mod difference;
 mod duration;
 mod error;
 mod field;
@@ -25,6 +26,7 @@ mod uid;
 mod yaml;
 
 pub use client_rule::{Sha256, UriPattern};
+pub use difference::TerminatorSettings;
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};
 pub use model::*;

@@ -18,8 +18,17 @@ impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadError> {
         let path = path.as_ref();
-        let text = read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        Self::from_yaml(&text).map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })
+        Self::of_file(path, &Self::read_file(path)?)
+    }
+
+    /// The text of a configuration file, as it is.
+    pub fn read_file(path: &Path) -> Result<String, LoadError> {
+        read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    }
+
+    /// Checks the text of the file at `path`.
+    pub fn of_file(path: &Path, text: &str) -> Result<Self, LoadError> {
+        Self::from_yaml(text).map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })
     }
 
     /// Checks a configuration text. All that is wrong with it is reported, unless it is not even YAML.

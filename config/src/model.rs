@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -32,14 +33,15 @@ pub struct Config {
     pub access_log: Option<AccessLogPath>,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// At least one; names and hostnames are unique.
-    pub tenants: Vec<Tenant>,
+    /// At least one; names and hostnames are unique. Shared, because those that a reload leaves as they are outlive the
+    /// rest of the configuration.
+    pub tenants: Vec<Arc<Tenant>>,
 }
 
 impl Config {
     /// The tenant of this name.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
-        self.tenants.iter().find(|tenant| tenant.name == name)
+        self.tenants.iter().map(Arc::as_ref).find(|tenant| tenant.name == name)
     }
 
     /// The uid of a tenant's terminator when it is started as root; `None` unless a tenant of mode Terminate has
@@ -92,10 +94,10 @@ pub struct UidRange {
 /// How the bytes of passthrough connections move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPath {
-    /// The best rung of the ladder for each connection.
+    /// The best rung of the ladder for each connection; [`CutThrough`](Self::CutThrough) where a self-test shows that
+    /// the kernel does it right.
     Auto,
-    /// The kernel translates packets between the two connections where it can; relayed like [`Auto`](Self::Auto)
-    /// where it cannot.
+    /// The kernel translates packets between the two connections where it can; splice(2) or copying where it cannot.
     CutThrough,
     /// splice(2) from the first byte.
     Splice,

@@ -11,6 +11,7 @@ mod connection_id;
 pub mod dial;
 pub mod drain;
 pub mod farewell;
+pub mod files;
 pub mod handoff;
 mod label_set;
 pub mod lifeline;

@@ -1,5 +1,5 @@
 //! What one tenant may use of a process: connections at one time, and how many begin in a second. One per tenant,
-//! shared by the workers without a lock.
+//! shared by the workers without a lock. A reload changes the bounds, not what is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,10 +8,10 @@ use std::time::Instant;
 /// A tenant's bounds and how far it is from them.
 #[derive(Debug)]
 pub struct Limits {
-    /// `None` means no bound.
-    most: Option<usize>,
+    /// [`UNBOUNDED`] means no bound, and then nobody is counted.
+    most: AtomicUsize,
     active: AtomicUsize,
-    rate: Option<Rate>,
+    rate: Rate,
 }
 
 /// Which bound is reached.
@@ -30,15 +30,25 @@ pub struct Admission(Option<Arc<Limits>>);
 impl Limits {
     /// At most so many connections, and so many new ones per second; `None` means no bound.
     pub fn new(most: Option<u32>, per_second: Option<u32>) -> Self {
-        Self { most: most.map(|most| most as usize), active: AtomicUsize::new(0), rate: per_second.map(Rate::new) }
+        let limits = Self { most: AtomicUsize::new(UNBOUNDED), active: AtomicUsize::new(0), rate: Rate::new() };
+        limits.change(most, per_second);
+        limits
+    }
+
+    /// Other bounds from now on. Connections that were admitted without a bound are not counted under a new one.
+    pub fn change(&self, most: Option<u32>, per_second: Option<u32>) {
+        self.most.store(most.map_or(UNBOUNDED, |most| most as usize), Ordering::Relaxed);
+        let interval = per_second.map_or(0, |per_second| SECOND / u64::from(per_second.max(1)));
+        self.rate.interval.store(interval, Ordering::Relaxed);
     }
 
     /// Admits one more, or says which bound it is that forbids it. What is not admitted uses up nothing.
     pub fn admit(self: &Arc<Self>) -> Result<Admission, Exceeded> {
-        let Some(most) = self.most else {
+        let most = self.most.load(Ordering::Relaxed);
+        if most == UNBOUNDED {
             self.spend()?;
             return Ok(Admission(None));
-        };
+        }
         if self.active.fetch_add(1, Ordering::Relaxed) >= most {
             self.active.fetch_sub(1, Ordering::Relaxed);
             return Err(Exceeded::Connections);
@@ -49,9 +59,10 @@ impl Limits {
     }
 
     fn spend(&self) -> Result<(), Exceeded> {
-        match &self.rate {
-            Some(rate) if !rate.allows(rate.start.elapsed().as_nanos() as u64) => Err(Exceeded::Rate),
-            _ => Ok(()),
+        match self.rate.interval.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            interval if self.rate.allows(interval, self.rate.start.elapsed().as_nanos() as u64) => Ok(()),
+            _ => Err(Exceeded::Rate),
         }
     }
 }
@@ -68,20 +79,20 @@ impl Drop for Admission {
 #[derive(Debug)]
 struct Rate {
     start: Instant,
-    /// Between two that are evenly spread, in nanoseconds.
-    interval: u64,
+    /// Between two that are evenly spread, in nanoseconds; 0 means no bound.
+    interval: AtomicU64,
     /// Nanoseconds after `start` at which the next one would come if all so far had been evenly spread.
     due: AtomicU64,
 }
 
 impl Rate {
-    fn new(per_second: u32) -> Self {
-        Self { start: Instant::now(), interval: SECOND / u64::from(per_second.max(1)), due: AtomicU64::new(0) }
+    fn new() -> Self {
+        Self { start: Instant::now(), interval: AtomicU64::new(0), due: AtomicU64::new(0) }
     }
 
-    fn allows(&self, now: u64) -> bool {
+    fn allows(&self, interval: u64, now: u64) -> bool {
         let spend = |due: u64| {
-            let next = due.max(now) + self.interval;
+            let next = due.max(now) + interval;
             (next <= now + SECOND).then_some(next)
         };
         self.due.try_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
@@ -89,6 +100,8 @@ impl Rate {
 }
 
 const SECOND: u64 = 1_000_000_000;
+
+const UNBOUNDED: usize = usize::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -107,8 +120,8 @@ mod tests {
 
     #[test]
     fn a_second_s_worth_at_once_then_evenly() {
-        let rate = Rate::new(10);
-        let allowed = |now| (0..100).filter(|_| rate.allows(now)).count();
+        let rate = Rate::new();
+        let allowed = |now| (0..100).filter(|_| rate.allows(SECOND / 10, now)).count();
         assert_eq!(allowed(0), 10);
         assert_eq!(allowed(SECOND / 20), 0);
         assert_eq!(allowed(SECOND / 10), 1);
@@ -122,6 +135,17 @@ mod tests {
         drop(limits.admit().unwrap());
         assert_eq!(limits.admit().unwrap_err(), Exceeded::Rate);
         assert_eq!(limits.active.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_changed_bound_counts_who_is_there() {
+        let limits = Arc::new(Limits::new(Some(3), None));
+        let _admissions: Vec<_> = (0..2).map(|_| limits.admit().unwrap()).collect();
+        limits.change(Some(2), Some(1));
+        assert_eq!(limits.admit().unwrap_err(), Exceeded::Connections);
+        limits.change(Some(5), Some(1));
+        let _third = limits.admit().unwrap();
+        assert_eq!(limits.admit().unwrap_err(), Exceeded::Rate);
     }
 
     #[test]

@@ -16,8 +16,10 @@ pub const SET: ProgramSet = ProgramSet {
         size_of::<FlowKey>(),
         size_of::<Flow>(),
         size_of::<Direction>(),
+        size_of::<Sighting>(),
+        offset_of!(Flow, directions),
         offset_of!(Flow, pending),
-        offset_of!(Flow, stage),
+        offset_of!(Flow, connection),
         offset_of!(Direction, flags),
         offset_of!(Direction, acknowledged),
         offset_of!(Direction, fin_seen),
@@ -27,7 +29,7 @@ pub const SET: ProgramSet = ProgramSet {
 };
 
 /// Changes when fields keep their places and get another meaning.
-const LAYOUT_REVISION: usize = 2;
+const LAYOUT_REVISION: usize = 3;
 
 /// The program that translates; also the value of the label `program` in metrics.
 pub const PROGRAM: &str = "cut_through";
@@ -77,26 +79,37 @@ pub struct Sighting {
     pub arrives: u32,
     /// Where packets for the end leave.
     pub leaves: u32,
+    /// The sequence number of the SYN that began it: another connection of the same addresses and ports has another.
+    pub sequence: u32,
+    /// When `arrives` was noted, CLOCK_MONOTONIC_COARSE in milliseconds.
+    pub arrived: u32,
+    /// When `leaves` was noted.
+    pub left: u32,
 }
 
-/// A flow: two TCP connections that are one.
+/// A flow: two TCP connections that are one. The first 16 bytes and [`FlowKey`] with [`reference`] are the same in every
+/// layout, so that a router of another version can tell when a flow is over.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// At [`CLIENT`] what the client sends, at [`BACKEND`] what the backend sends.
-    pub directions: [Direction; 2],
+    /// Progress: whether [`ENDED`] has been reported.
+    pub ended: u32,
+    /// The flow is ended when neither end has sent anything for so many milliseconds.
+    pub idle_timeout_ms: u32,
+    /// Where in the record [`Direction::last`] of each direction is: [`LAST_AT`].
+    pub last_at: [u16; 2],
+    /// A [`LifeStage`], the router's.
+    pub stage: u16,
+    /// Progress: whether the program gave the client's key away to a new connection.
+    pub client_key_released: u16,
     /// Progress: 1 while the router's own TCP still owes the backend acknowledged bytes; the router sets it, too.
     pub pending: u32,
     /// The sequence number behind those bytes, as the backend will acknowledge it.
     pub hello_end: u32,
     /// Which of the flows that had this place one after the other.
     pub generation: u32,
-    /// Progress: whether [`ENDED`] has been reported.
-    pub ended: u32,
-    /// Progress: whether the program gave the client's key away to a new connection.
-    pub client_key_released: u32,
-    /// A [`LifeStage`], the router's.
-    pub stage: u32,
+    /// What the router's own TCP expects next from the backend: it gets none of the backend's bytes.
+    pub expected: u32,
     /// The number of the connection in logs.
     pub connection: u64,
     /// When the connection was accepted, milliseconds since 1970.
@@ -105,11 +118,15 @@ pub struct Flow {
     pub stream_starts: [u32; 2],
     /// The listener's and the tenant's name, hashed by the router.
     pub names: [u32; 2],
-    /// What the router's own TCP expects next from the backend: it gets none of the backend's bytes.
-    pub expected: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// At [`CLIENT`] what the client sends, at [`BACKEND`] what the backend sends.
+    pub directions: [Direction; 2],
 }
+
+/// What [`Flow::last_at`] is in this layout.
+pub const LAST_AT: [u16; 2] = {
+    let first = offset_of!(Flow, directions) + offset_of!(Direction, last);
+    [first as u16, (first + size_of::<Direction>()) as u16]
+};
 
 /// How packets that one end sends become packets for the other end, and what has been seen of them.
 #[repr(C, align(64))]
@@ -183,7 +200,7 @@ pub struct Event {
 }
 
 /// How far the router is with a flow; a router that takes it over has to know.
-#[repr(u32)]
+#[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifeStage {
     /// No flow.
@@ -307,12 +324,24 @@ mod tests {
     #[test]
     fn keys_and_values_have_no_padding() {
         assert_eq!((size_of::<FlowKey>(), align_of::<FlowKey>()), (16 + 16 + 4, 4));
-        assert_eq!((size_of::<Sighting>(), align_of::<Sighting>()), (8, 4));
+        assert_eq!((size_of::<Sighting>(), align_of::<Sighting>()), (20, 4));
         assert_eq!((size_of::<Event>(), align_of::<Event>()), (16, 4));
         assert_eq!((size_of::<Direction>(), offset_of!(Direction, zero)), (128, 127));
         assert_eq!((offset_of!(Direction, flags), offset_of!(Direction, timestamp_shift)), (62, 64));
-        assert_eq!((size_of::<Flow>(), offset_of!(Flow, pending)), (2 * 128 + 64, 2 * 128));
-        assert_eq!((offset_of!(Flow, connection), offset_of!(Flow, expected)), (2 * 128 + 24, 2 * 128 + 56));
+        assert_eq!((size_of::<Flow>(), offset_of!(Flow, directions)), (64 + 2 * 128, 64));
+        assert_eq!((offset_of!(Flow, connection), offset_of!(Flow, names)), (32, 56));
+    }
+
+    #[test]
+    fn what_routers_of_other_versions_read_never_moves() {
+        assert_eq!((offset_of!(Flow, ended), offset_of!(Flow, idle_timeout_ms)), (0, 4));
+        assert_eq!((offset_of!(Flow, last_at), offset_of!(Flow, stage)), (8, 12));
+        assert_eq!((LifeStage::Free as u16, LifeStage::Opening as u16, LifeStage::Carried as u16), (0, 1, 2));
+        assert_eq!(
+            (offset_of!(FlowKey, source), offset_of!(FlowKey, destination), offset_of!(FlowKey, ports)),
+            (0, 16, 32)
+        );
+        assert_eq!(usize::from(LAST_AT[BACKEND]), offset_of!(Flow, directions) + 128 + offset_of!(Direction, last));
     }
 
     #[test]

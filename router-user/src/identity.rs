@@ -49,7 +49,7 @@ pub fn router_identity(config: &Config) -> Result<Identity, IdentityError> {
         Mode::Passthrough => false,
         Mode::Terminate(terminate) => terminate.identity.uid == identity.uid.as_raw(),
     };
-    match config.tenants.iter().find(shares) {
+    match config.tenants.iter().map(AsRef::as_ref).find(shares) {
         Some(tenant) => Err(IdentityError::Shared { tenant: tenant.name.clone(), uid: identity.uid.as_raw() }),
         None => Ok(identity),
     }

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cli;
 pub mod commands;
+mod config_file;
 pub mod ebpf;
 pub mod failure;
 pub mod identity;
@@ -11,4 +12,5 @@ pub mod logging;
 pub mod metrics;
 pub mod router;
 pub mod routing;
+mod supervision;
 pub mod supervisor;

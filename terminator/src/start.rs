@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use config::{AccessLogPath, Config, Mode, Terminate};
 use connection::backends::ConnectProbe;
+use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
@@ -16,7 +17,7 @@ use tracing::warn;
 use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked_memory_limit};
 use crate::identity::{Identity, Start};
 use crate::live_tls::LiveTls;
-use crate::reload::{self, Keeper, Sources, files_of, folders_with_content};
+use crate::reload::{self, Keeper, Sources, files_of};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TlsConfigError;

@@ -1,9 +1,13 @@
 //! The kernel carries passthrough connections past the router, in network namespaces of their own.
 
+mod auto;
 mod fallbacks;
 mod forgeries;
+mod interfaces;
 mod lifetime;
 mod loss;
+mod netfilter;
+mod path_mtu;
 mod site;
 mod suite;
 

@@ -31,6 +31,7 @@ mod proxy_protocol;
 mod real_clients;
 mod refused_clients;
 mod rejects;
+mod reload;
 mod resets;
 mod rotation;
 mod router_crash;

@@ -33,11 +33,15 @@ pub enum Tool {
     Nginx,
     /// What checks and tests Prometheus' rules.
     PromTool,
+    /// What writes firewall and NAT rules.
+    Nft,
+    /// What switches the offloads of network cards.
+    Ethtool,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -47,6 +51,8 @@ impl Tool {
         Self::HaProxy,
         Self::Nginx,
         Self::PromTool,
+        Self::Nft,
+        Self::Ethtool,
     ];
 
     /// What a person would call it.
@@ -61,6 +67,8 @@ impl Tool {
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
             Self::PromTool => "promtool",
+            Self::Nft => "nft",
+            Self::Ethtool => "ethtool",
         }
     }
 
@@ -94,6 +102,8 @@ impl Tool {
             Self::HaProxy => &["haproxy"],
             Self::Nginx => &["nginx", "libnginx-mod-stream"],
             Self::PromTool => &["prometheus"],
+            Self::Nft => &["nftables"],
+            Self::Ethtool => &["ethtool"],
         }
     }
 }

@@ -23,6 +23,7 @@ pub struct Network {
     pub backend: Place,
     /// For reports.
     pub description: String,
+    _gateways: Vec<Place>,
 }
 
 impl Network {
@@ -54,7 +55,42 @@ impl Network {
         }
         let description =
             "client, router and backend each in a network namespace of its own, veth between them".to_owned();
-        Ok(Self { client, router, backend, description })
+        Ok(Self { client, router, backend, description, _gateways: Vec::new() })
+    }
+
+    /// Five network namespaces: between the router and each end is a gateway, and the links behind the gateways take
+    /// packets of so many bytes. The ends say that they take Ethernet's 1500.
+    pub fn behind_gateways(client_mtu: u32, backend_mtu: u32) -> Result<Self> {
+        let client = Place::isolated([10, 0, 11, 2], 0x0b02)?;
+        let backend = Place::isolated([10, 0, 12, 2], 0x0c02)?;
+        let Self { client: client_gateway, router, backend: backend_gateway, .. } = Self::isolated()?;
+        for (gateway, end, net, mtu) in
+            [(&client_gateway, &client, 11, client_mtu), (&backend_gateway, &backend, 12, backend_mtu)]
+        {
+            let there = end.path().unwrap_or_default();
+            gateway.set("ipv4/ip_forward", "1")?;
+            gateway.set("ipv6/conf/all/forwarding", "1")?;
+            gateway.ip(&format!(
+                "link add to-end mtu {mtu} type veth peer name to-router mtu {mtu} netns {there}
+                 addr add 10.0.{net}.1/24 dev to-end
+                 addr add fd00::{net:x}01/120 dev to-end nodad
+                 link set to-end up"
+            ))?;
+            end.ip(&format!(
+                "link set lo up
+                 addr add 10.0.{net}.2/24 dev to-router
+                 addr add fd00::{net:x}02/120 dev to-router nodad
+                 link set to-router up
+                 route add default via 10.0.{net}.1 advmss 1460
+                 route add default via fd00::{net:x}01 advmss 1440"
+            ))?;
+        }
+        router.ip("route add 10.0.11.0/24 via 10.0.1.2
+             route add 10.0.12.0/24 via 10.0.2.2
+             route add fd00::b00/120 via fd00::102
+             route add fd00::c00/120 via fd00::202")?;
+        let description = "as above, behind gateways".to_owned();
+        Ok(Self { client, router, backend, description, _gateways: vec![client_gateway, backend_gateway] })
     }
 
     /// All three on 127.0.0.1 of this process's own namespace, because of `reason`.
@@ -64,6 +100,7 @@ impl Network {
             router: Place::loopback(),
             backend: Place::loopback(),
             description: format!("all on loopback, because there are no network namespaces ({reason:#})"),
+            _gateways: Vec::new(),
         }
     }
 }
@@ -137,6 +174,17 @@ impl Place {
             let done = child.wait_with_output().context("wait for ip")?;
             if !done.status.success() {
                 bail!("ip: {}", String::from_utf8_lossy(&done.stderr).trim());
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs a program here.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        self.run(|| {
+            let done = Command::new(program).args(arguments).output().with_context(|| format!("start {program}"))?;
+            if !done.status.success() {
+                bail!("{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
             }
             Ok(())
         })

@@ -103,6 +103,11 @@ impl RouterProcess {
         self.scratch.path()
     }
 
+    /// The configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.written.path
+    }
+
     /// Asks the admin endpoint.
     pub fn admin_get(&self, path: &str) -> Result<Response> {
         http::get(&mut tcp(self.written.admin)?, "localhost", path)

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: sni-router beside its peers, its handshakes beside theirs, or the micro benches.
+//! `cargo xtask bench`: sni-router beside its peers, its data paths beside each other, its handshakes beside the peers', or
+//! the micro benches.
 
 use std::process::Command;
 
@@ -22,6 +23,12 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Kind {
+    /// The ways of a Passthrough connection, cut-through to copy, beside the peers and no router at all
+    Datapath {
+        /// For the program that measures: see `cargo xtask bench datapath -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// TLS handshakes, full and resumed, beside the same rustls in one process and the peers
     Handshakes {
         /// For the program that measures: see `cargo xtask bench handshakes -- --help`
@@ -34,12 +41,18 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.micro {
         return succeed(cargo().args(["bench", "--package", "bench", "--benches", "--"]).args(&arguments.rest));
     }
-    let (program, rest) = match &arguments.kind {
-        Some(Kind::Handshakes { rest }) => ("handshakes", rest),
-        None => ("side-by-side", &arguments.rest),
+    let program = match &arguments.kind {
+        Some(Kind::Handshakes { .. }) => "handshakes",
+        Some(Kind::Datapath { .. }) | None => "side-by-side",
     };
     let packages = ["router-user", "terminator", "bench"].map(|package| ["--package", package]);
     let programs = ["sni-router", "sni-terminator", program].map(|program| ["--bin", program]);
     succeed(cargo().args(["build", "--release"]).args(packages.concat()).args(programs.concat()))?;
-    succeed(Command::new(released(program)?).args(rest))
+    let mut run = Command::new(released(program)?);
+    match &arguments.kind {
+        Some(Kind::Datapath { rest }) => run.arg("--data-paths").args(rest),
+        Some(Kind::Handshakes { rest }) => run.args(rest),
+        None => run.args(&arguments.rest),
+    };
+    succeed(&mut run)
 }

@@ -13,6 +13,8 @@ mod tenant;
 mod tls;
 mod unique;
 
+use std::sync::Arc;
+
 use self::context::Context;
 use crate::field::Field;
 use crate::file::ConfigFile;
@@ -54,6 +56,6 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
         admin: admin?,
         access_log: access_log?,
         listeners: listeners?,
-        tenants: tenants?,
+        tenants: tenants?.into_iter().map(Arc::new).collect(),
     })
 }

@@ -71,7 +71,7 @@ impl Picker {
 
 /// Compares connections per weight, counting the one that is to come.
 fn load(one: &Backend, other: &Backend) -> std::cmp::Ordering {
-    let of = |backend: &Backend| backend.active.load(Ordering::Relaxed) as u64 + 1;
+    let of = |backend: &Backend| backend.state.active.load(Ordering::Relaxed) as u64 + 1;
     (of(one) * u64::from(other.weight)).cmp(&(of(other) * u64::from(one.weight)))
 }
 

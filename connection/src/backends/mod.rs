@@ -35,6 +35,12 @@ struct Backend {
     address: SocketAddr,
     /// Share of the connections; 0 gets none.
     weight: u16,
+    state: Arc<State>,
+}
+
+/// What is known of a backend. It outlives a reload that keeps the backend.
+#[derive(Debug)]
+struct State {
     /// Connections that were given to it and have not ended.
     active: AtomicUsize,
     health: Health,
@@ -64,13 +70,26 @@ impl Backends {
         Self::new(&tenant.name, &tenant.backends, tenant.balance, tenant.health_check)
     }
 
+    /// The backends of the same tenant under a changed configuration. Those that stay keep what is known of them: their
+    /// connections and, where there is still a check, their health.
+    pub fn succeed(&self, tenant: &Tenant) -> Self {
+        let mut next = Self::of(tenant);
+        for new in &mut next.list {
+            let Some(known) = self.list.iter().find(|known| known.address == new.address) else { continue };
+            new.state = Arc::clone(&known.state);
+            if next.check.is_none() {
+                new.state.health.assume_healthy();
+            }
+        }
+        next
+    }
+
     /// A set in which everybody is healthy. Without a check nobody ever is not: failures then only lead on to the next.
     fn new(tenant: impl Into<String>, targets: &[BackendTarget], balance: Balance, check: Option<HealthCheck>) -> Self {
         let backend = |target: &BackendTarget| Backend {
             address: target.address,
             weight: target.weight,
-            active: AtomicUsize::new(0),
-            health: Health::new(),
+            state: Arc::new(State { active: AtomicUsize::new(0), health: Health::new() }),
         };
         Self {
             tenant: tenant.into(),
@@ -103,7 +122,7 @@ impl Backends {
             let share = left.div_f64((others + 1) as f64);
             match dial(lease.address(), share).await {
                 Ok(connected) => {
-                    self.list[lease.index].health.worked();
+                    self.list[lease.index].state.health.worked();
                     return Ok((connected, lease));
                 }
                 Err(error) => {
@@ -130,15 +149,15 @@ impl Backends {
     pub fn states(&self) -> Vec<BackendState> {
         let state = |backend: &Backend| BackendState {
             address: backend.address,
-            up: backend.health.is_up(),
-            active: backend.active.load(Ordering::Relaxed),
+            up: backend.state.health.is_up(),
+            active: backend.state.active.load(Ordering::Relaxed),
         };
         self.list.iter().map(state).collect()
     }
 
     fn lease(self: &Arc<Self>, client: IpAddr, tried: &[usize]) -> Option<Lease> {
         let index = self.picker.pick(&self.list, client, |index| self.is_candidate(index, tried))?;
-        self.list[index].active.fetch_add(1, Ordering::Relaxed);
+        self.list[index].state.active.fetch_add(1, Ordering::Relaxed);
         Some(Lease { backends: Arc::clone(self), index })
     }
 
@@ -148,7 +167,7 @@ impl Backends {
 
     fn is_candidate(&self, index: usize, tried: &[usize]) -> bool {
         let backend = &self.list[index];
-        backend.weight > 0 && backend.health.is_up() && !tried.contains(&index)
+        backend.weight > 0 && backend.state.health.is_up() && !tried.contains(&index)
     }
 
     /// Takes note of a probe, or of a connection that failed, and says so when it changes what the backend gets.
@@ -156,7 +175,7 @@ impl Backends {
         let Some(check) = &self.check else { return };
         let backend = &self.list[index];
         let (tenant, address) = (&self.tenant, backend.address);
-        match backend.health.observe(result.is_ok(), check) {
+        match backend.state.health.observe(result.is_ok(), check) {
             Verdict::AsBefore => {}
             Verdict::CameUp => info!(tenant, backend = %address, "backend is healthy again"),
             Verdict::WentDown => {
@@ -177,7 +196,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.backends.list[self.index].active.fetch_sub(1, Ordering::Relaxed);
+        self.backends.list[self.index].state.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

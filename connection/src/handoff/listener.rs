@@ -28,14 +28,28 @@ impl HandoffListener {
     /// Binds `path` and gives the file `mode`. A socket file that nobody listens on any more is replaced; anything
     /// else at that path is an error. Needs a tokio runtime with I/O.
     pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
-        let address = SocketAddrUnix::new(path)?;
-        remove_stale(path, &address)?;
+        refuse_if_in_use(path)?;
+        Self::succeed(path, mode)
+    }
+
+    /// The same in the place of whoever listens there: at no moment is there nobody, and the former listener keeps
+    /// the connections that it has.
+    pub fn succeed(path: &Path, mode: u32) -> io::Result<Self> {
+        if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
+        }
+        let new = path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let socket = seqpacket()?;
-        bind(&socket, &address)?;
-        // Until listen(2) every connect is refused, so nobody gets in under the mode that the umask left.
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        bind(&socket, &SocketAddrUnix::new(&new)?)?;
+        // Nobody looks for it there, so nobody gets in under the mode that the umask left.
+        fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
         listen(&socket, BACKLOG)?;
-        let metadata = fs::symlink_metadata(path)?;
+        let metadata = fs::symlink_metadata(&new)?;
+        fs::rename(&new, path)?;
         Ok(Self {
             socket: register(socket, Interest::READABLE)?,
             path: path.to_path_buf(),
@@ -77,19 +91,14 @@ impl Drop for HandoffListener {
     }
 }
 
-fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
-        }
-        Ok(_) => {}
+fn refuse_if_in_use(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        return Ok(());
     }
-    match connect(seqpacket()?, address) {
+    match connect(seqpacket()?, &SocketAddrUnix::new(path)?) {
         // EAGAIN: somebody listens whose queue is full.
         Ok(()) | Err(Errno::AGAIN) => Err(Errno::ADDRINUSE.into()),
-        Err(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
     }
 }
 

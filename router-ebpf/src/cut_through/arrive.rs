@@ -2,11 +2,11 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_redirect_neigh};
-use router_common::cut_through::{BACKEND, CLIENT, Direction, Flow, FlowKey, HELLO_ACKNOWLEDGED, Sighting, Verdict};
+use router_common::cut_through::{BACKEND, CLIENT, Direction, Flow, FlowKey, HELLO_ACKNOWLEDGED, Verdict};
 
 use super::headers::{ACK, FIN, Headers, RST, SYN, write};
 use super::progress::{self, Segment};
-use super::{CUT_FLOWS, CUT_KEYS, CUT_SIGHTINGS, PASS, count, dropped, odd, report, rewrite};
+use super::{CUT_FLOWS, CUT_KEYS, PASS, count, dropped, icmp, odd, report, rewrite, sightings};
 
 /// # Safety
 /// `skb` is the packet of the running program.
@@ -14,8 +14,9 @@ use super::{CUT_FLOWS, CUT_KEYS, CUT_SIGHTINGS, PASS, count, dropped, odd, repor
 pub(super) unsafe fn arrive(skb: *mut __sk_buff) -> i32 {
     // SAFETY: the caller's promise.
     unsafe {
-        // Belongs to the interface of its VLAN, where this program is attached, too.
-        if (*skb).vlan_present != 0 {
+        // The first belongs to the interface of its VLAN, where this program is attached, too; the second to a bridge's
+        // or MACVLAN's other ports.
+        if (*skb).vlan_present != 0 || (*skb).pkt_type != PACKET_HOST {
             return PASS;
         }
         match u16::from_be((*skb).protocol as u16) {
@@ -25,7 +26,7 @@ pub(super) unsafe fn arrive(skb: *mut __sk_buff) -> i32 {
             },
             IPV6 => match Headers::<true>::of(skb) {
                 Some(headers) => segment(skb, headers),
-                None => PASS,
+                None => icmp::ipv6(skb),
             },
             _ => PASS,
         }
@@ -50,7 +51,7 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: Headers<V6>) -> 
             // The client has forgotten the old connection and begins a new one.
             (*flow).client_key_released = 1;
             let _ = CUT_KEYS.remove(&key);
-            sight(skb, &key);
+            sightings::syn_arrives((*skb).ifindex, &key, headers.sequence());
             count(Verdict::NewConnection);
             return PASS;
         }
@@ -67,8 +68,8 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: Headers<V6>) -> 
             packet_length - Headers::<V6>::TCP - tcp_length
         };
         let segment = Segment {
-            sequence: u32::from_be(headers.word(Headers::<V6>::TCP + 4)),
-            acknowledgement: u32::from_be(headers.word(Headers::<V6>::TCP + 8)),
+            sequence: headers.sequence(),
+            acknowledgement: headers.acknowledgement(),
             window: u16::from_be(headers.half(Headers::<V6>::TCP + 14)),
             payload: payload as u32,
             flags,
@@ -109,12 +110,8 @@ unsafe fn stranger<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>, k
     // SAFETY: as in `segment`.
     unsafe {
         match headers.tcp_flags() & (SYN | RST | FIN | ACK) {
-            SYN => sight(skb, key),
-            SYN_ACK => {
-                if let Some(sighting) = CUT_SIGHTINGS.get_ptr_mut(key) {
-                    (*sighting).arrives = (*skb).ifindex;
-                }
-            }
+            SYN => sightings::syn_arrives((*skb).ifindex, key, headers.sequence()),
+            SYN_ACK => sightings::answer_arrives((*skb).ifindex, key, headers.acknowledgement()),
             _ => {}
         }
     }
@@ -122,21 +119,7 @@ unsafe fn stranger<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>, k
 }
 
 #[inline(always)]
-unsafe fn sight(skb: *mut __sk_buff, key: &FlowKey) {
-    // SAFETY: as in `segment`.
-    unsafe {
-        let arrives = (*skb).ifindex;
-        match CUT_SIGHTINGS.get_ptr_mut(key) {
-            Some(sighting) => (*sighting).arrives = arrives,
-            None => {
-                let _ = CUT_SIGHTINGS.insert(key, Sighting { arrives, leaves: 0 }, 0);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn direction(flow: *mut Flow, which: usize) -> *mut Direction {
+pub(super) unsafe fn direction(flow: *mut Flow, which: usize) -> *mut Direction {
     // SAFETY: `which` is CLIENT or BACKEND.
     unsafe { (&raw mut (*flow).directions).cast::<Direction>().add(which) }
 }
@@ -145,3 +128,5 @@ unsafe fn direction(flow: *mut Flow, which: usize) -> *mut Direction {
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const IPV6: u16 = 0x86dd;
 const SYN_ACK: u8 = SYN | ACK;
+/// include/uapi/linux/if_packet.h.
+const PACKET_HOST: u32 = 0;

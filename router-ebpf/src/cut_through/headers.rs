@@ -71,6 +71,16 @@ impl<const V6: bool> Headers<V6> {
     }
 
     #[inline(always)]
+    pub(super) fn sequence(&self) -> u32 {
+        u32::from_be(self.word(Self::TCP + 4))
+    }
+
+    #[inline(always)]
+    pub(super) fn acknowledgement(&self) -> u32 {
+        u32::from_be(self.word(Self::TCP + 8))
+    }
+
+    #[inline(always)]
     pub(super) fn tcp_flags(&self) -> u8 {
         self.byte(Self::TCP + 13)
     }

@@ -3,11 +3,11 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
-use router_common::cut_through::{BACKEND, CLIENT, Direction, FlowKey, SENT_FROM, Sighting, Verdict};
+use router_common::cut_through::{BACKEND, CLIENT, Direction, FlowKey, SENT_FROM, Verdict};
 
 use super::arrive::{IPV4, IPV6};
 use super::headers::{ACK, FIN, Headers, RST, SYN, write};
-use super::{CUT_DIALS, CUT_FLOWS, CUT_KEYS, CUT_SIGHTINGS, PASS, count, options};
+use super::{CUT_DIALS, CUT_FLOWS, CUT_KEYS, PASS, count, options, sightings};
 
 /// # Safety
 /// `skb` is the packet of the running program.
@@ -15,8 +15,9 @@ use super::{CUT_DIALS, CUT_FLOWS, CUT_KEYS, CUT_SIGHTINGS, PASS, count, options}
 pub(super) unsafe fn leave(skb: *mut __sk_buff) -> i32 {
     // SAFETY: the caller's promise.
     unsafe {
-        // What is only passing through has come in somewhere; everything below is about packets of our own TCP.
-        if (*skb).ingress_ifindex != 0 {
+        // What is only passing through has come in somewhere; everything below is about packets of our own TCP, of which
+        // the interface of a VLAN has had those that are tagged.
+        if (*skb).ingress_ifindex != 0 || (*skb).vlan_present != 0 {
             return PASS;
         }
         match u16::from_be((*skb).protocol as u16) {
@@ -50,10 +51,7 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
         }
         let leaves = (*skb).ifindex;
         if flags == SYN | ACK {
-            if let Some(sighting) = CUT_SIGHTINGS.get_ptr_mut(&answer) {
-                (*sighting).leaves = leaves;
-            }
-            return;
+            return sightings::answer_leaves(leaves, &answer, headers.acknowledgement());
         }
         let local = answer.destination;
         answer.destination = [0; 4];
@@ -63,7 +61,7 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: &Headers<V6>) {
             return;
         }
         answer.destination = local;
-        let _ = CUT_SIGHTINGS.insert(&answer, Sighting { arrives: 0, leaves }, 0);
+        sightings::syn_leaves(leaves, &answer, headers.sequence());
         let tcp_length = headers.tcp_length();
         if without == 0 || tcp_length <= 20 {
             count(Verdict::SynKept);

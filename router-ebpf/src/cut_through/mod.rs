@@ -7,11 +7,13 @@
 
 mod arrive;
 mod headers;
+mod icmp;
 mod leave;
 mod odd;
 mod options;
 mod progress;
 mod rewrite;
+mod sightings;
 
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};

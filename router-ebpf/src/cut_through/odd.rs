@@ -1,12 +1,12 @@
-//! IPv4 packets of a flow that cannot be translated: fragments and packets with IP options. They are dropped, because
-//! the local TCP has no socket for them and would reset the connection.
+//! IPv4 packets that are no plain TCP: ICMP, and what of a flow cannot be translated: fragments and packets with IP
+//! options. The latter are dropped, because the local TCP has no socket for them and would reset the connection.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use router_common::cut_through::{FlowKey, Verdict};
 
 use super::headers::{FRAGMENT, MAPPED, TCP};
-use super::{CUT_KEYS, PASS, dropped};
+use super::{CUT_KEYS, PASS, dropped, icmp};
 
 /// # Safety
 /// `skb` is the packet of the running program.
@@ -23,6 +23,9 @@ pub(super) unsafe fn ipv4(skb: *mut __sk_buff) -> i32 {
         let protocol = (u32::from_be(header[2]) >> 16) as u8;
         let length = (first & 15) * 4;
         // Of a fragmented packet the first piece alone has ports; without it the others lead to nothing.
+        if protocol == ICMP {
+            return icmp::ipv4(skb);
+        }
         if first >> 4 != 4 || length < 20 || protocol != TCP || fragment & OFFSET != 0 {
             return PASS;
         }
@@ -37,5 +40,7 @@ pub(super) unsafe fn ipv4(skb: *mut __sk_buff) -> i32 {
 }
 
 const ETHERNET: u32 = 14;
+/// IPPROTO_ICMP.
+const ICMP: u8 = 1;
 /// The offset in the field of fragments.
 const OFFSET: u16 = 0x1fff;

@@ -148,7 +148,7 @@ pub(super) fn fold32(sum: u64) -> u32 {
 }
 
 #[inline(always)]
-fn fold16(sum: u64) -> u16 {
+pub(super) fn fold16(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + ((sum >> 32) & 0xffff) + (sum >> 48);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -156,8 +156,8 @@ fn fold16(sum: u64) -> u16 {
 }
 
 /// BPF_F_PSEUDO_HDR and BPF_F_IPV6 (include/uapi/linux/bpf.h).
-const PSEUDO_HEADER: u64 = 1 << 4;
-const IPV6: u64 = 1 << 7;
+pub(super) const PSEUDO_HEADER: u64 = 1 << 4;
+pub(super) const IPV6: u64 = 1 << 7;
 /// In the word with the data offset (RFC 3168 section 6.1).
 const ECE_AND_CWR: u16 = 0x00c0;
 /// The low bits of the second byte of an IPv4 header (RFC 3168 section 5).

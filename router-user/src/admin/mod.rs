@@ -13,13 +13,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tracing::{debug, info};
 
 use self::terminators::Terminators;
 use crate::metrics::WorkerCounters;
-use crate::router::Shared;
+use crate::router::{Policy, Shared};
 
 /// What the pages are made from.
 #[derive(Debug)]
@@ -64,7 +64,9 @@ pub fn spawn(socket: TcpListener, state: AdminState) -> io::Result<()> {
 
 async fn serve(socket: TcpListener, state: Rc<AdminState>) -> io::Result<()> {
     let socket = tokio::net::TcpListener::from_std(socket)?;
-    let terminators = Rc::new(Terminators::watch(&state.shared.config));
+    let terminators = Rc::new(Terminators::default());
+    terminators.watch(&state.shared.policy.current());
+    tokio::task::spawn_local(keep_watching(terminators.clone(), state.shared.policy.follow()));
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -91,6 +93,13 @@ async fn serve(socket: TcpListener, state: Rc<AdminState>) -> io::Result<()> {
             }
             drop(permit);
         });
+    }
+}
+
+async fn keep_watching(terminators: Rc<Terminators>, mut policy: watch::Receiver<Arc<Policy>>) {
+    while policy.changed().await.is_ok() {
+        let policy = policy.borrow_and_update().clone();
+        terminators.watch(&policy);
     }
 }
 

@@ -24,8 +24,9 @@ pub(super) async fn answer(state: &AdminState, terminators: &Terminators, reques
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => readiness(state),
         "/metrics" => {
-            let reports = terminators.reports().await;
-            let mut page = text(StatusCode::OK, report(&state.shared, &state.counters, &reports));
+            let policy = state.shared.policy.current();
+            let reports = terminators.reports(&policy).await;
+            let mut page = text(StatusCode::OK, report(&state.shared, &policy, &state.counters, &reports));
             page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS_TEXT));
             page
         }

@@ -1,28 +1,34 @@
 //! Watches the terminators for the admin endpoint: which are up, how often each came back, what each counts.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Mode};
+use config::Mode;
 use connection::handoff::{HandoffSender, TerminatorStatus};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::TerminatorReport;
+use crate::router::{Policy, TenantState};
 
-/// All terminators of a configuration.
-#[derive(Debug)]
+/// The terminators of the policy in force.
+#[derive(Debug, Default)]
 pub(super) struct Terminators {
-    watched: Vec<Watched>,
+    /// By the tenant's name.
+    watched: RefCell<HashMap<String, Watched>>,
 }
 
 #[derive(Debug)]
 struct Watched {
-    tenant: usize,
+    /// A terminator that a reload replaces belongs to another one.
+    tenant: Arc<TenantState>,
     socket: PathBuf,
     state: Rc<State>,
+    follower: AbortHandle,
 }
 
 #[derive(Debug, Default)]
@@ -31,27 +37,44 @@ struct State {
     restarts: Cell<u64>,
 }
 
+impl Watched {
+    /// Looks no longer; what was counted stays.
+    fn end(self) -> Rc<State> {
+        self.follower.abort();
+        self.state
+    }
+}
+
 impl Terminators {
-    /// Starts one watching task per Terminate tenant on the current LocalSet.
-    pub(super) fn watch(config: &Config) -> Self {
-        let watched = config.tenants.iter().enumerate().filter_map(|(tenant, settings)| match settings.mode {
-            Mode::Passthrough => None,
-            Mode::Terminate(_) => {
-                let socket = config.handoff_socket(&settings.name);
-                let state = Rc::new(State::default());
-                tokio::task::spawn_local(follow(socket.clone(), state.clone()));
-                Some(Watched { tenant, socket, state })
-            }
-        });
-        Self { watched: watched.collect() }
+    /// Keeps one watching task per Terminate tenant of `policy` on the current LocalSet.
+    pub(super) fn watch(&self, policy: &Policy) {
+        let mut watched = self.watched.borrow_mut();
+        let mut before = std::mem::take(&mut *watched);
+        for tenant in &policy.tenants {
+            let Mode::Terminate(_) = tenant.settings.mode else { continue };
+            let name = &tenant.settings.name;
+            let known = before.remove(name);
+            let entry = match known {
+                Some(same) if Arc::ptr_eq(&same.tenant, tenant) => same,
+                known => {
+                    let socket = policy.config.handoff_socket(name);
+                    let state = known.map(Watched::end).unwrap_or_default();
+                    let follower = spawn_local(follow(socket.clone(), state.clone())).abort_handle();
+                    Watched { tenant: Arc::clone(tenant), socket, state, follower }
+                }
+            };
+            watched.insert(name.clone(), entry);
+        }
+        before.into_values().for_each(|gone| drop(gone.end()));
     }
 
     /// Asks all terminators at once; one that does not answer in time is reported without its counters.
-    pub(super) async fn reports(&self) -> Vec<TerminatorReport> {
+    pub(super) async fn reports(&self, policy: &Policy) -> Vec<TerminatorReport> {
         let mut asked = JoinSet::new();
-        for watched in &self.watched {
-            let (tenant, socket) = (watched.tenant, watched.socket.clone());
-            let (up, restarts) = (watched.state.up.get(), watched.state.restarts.get());
+        for (tenant, state) in policy.tenants.iter().enumerate() {
+            let watched = self.watched.borrow();
+            let Some(watched) = watched.get(&state.settings.name) else { continue };
+            let (up, restarts, socket) = (watched.state.up.get(), watched.state.restarts.get(), watched.socket.clone());
             asked.spawn_local(async move {
                 let status = if up { ask(&socket).await } else { None };
                 TerminatorReport { tenant, up, restarts, status }

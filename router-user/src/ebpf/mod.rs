@@ -2,6 +2,8 @@
 //! An acceleration: whatever is missing becomes one [`Unavailable`], and the traffic takes the path in userspace.
 
 pub mod cut_through;
+mod interfaces;
+mod netlink;
 mod object;
 mod pins;
 mod raw;

@@ -52,6 +52,9 @@ pub enum Unavailable {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The programs run, but a flow of the self-test did not go through them as it should.
+    #[error("self-test: {0}")]
+    SelfTest(String),
     /// The embedded object is not what this program expects.
     #[error("the eBPF object: {0}")]
     Object(String),
@@ -66,6 +69,7 @@ impl Unavailable {
             Self::Verifier { .. } => "verifier",
             Self::Bpffs { .. } => "bpffs",
             Self::Resources { .. } => "resources",
+            Self::SelfTest(_) => "self_test",
             Self::Object(_) => "object",
         }
     }

@@ -1,15 +1,16 @@
 //! What one worker counts. Only that worker writes, so relaxed atomics never contend.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use config::{Config, Mode};
+use config::{Mode, Tenant};
 use connection::relay::{DataPath, Traffic};
 
 use super::Histogram;
 use crate::ebpf::cut_through::Fallback;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
 
-/// All counters of one worker.
+/// All counters of one worker but those of tenants, which reloads add and remove.
 #[derive(Debug)]
 pub struct WorkerCounters {
     hellos: [AtomicU64; HelloOutcome::ALL.len()],
@@ -27,8 +28,6 @@ pub struct WorkerCounters {
     pub hello_bytes: Histogram,
     /// Seconds from accept to the whole hello.
     pub hello_seconds: Histogram,
-    /// One per tenant, in the order of [`Config::tenants`].
-    pub tenants: Box<[TenantCounters]>,
 }
 
 /// What one worker counts for one tenant.
@@ -44,18 +43,12 @@ pub struct TenantCounters {
 
 /// One live connection of a tenant, counted for as long as the guard lives.
 #[derive(Debug)]
-pub struct Active<'c>(&'c AtomicU64);
+pub struct Active(Arc<TenantCounters>);
 
 impl WorkerCounters {
-    /// Zeroes for all tenants of `config`.
-    pub fn new(config: &Config) -> Self {
-        let tenants = config.tenants.iter().map(|tenant| TenantCounters {
-            outcomes: zeroes(),
-            active: AtomicU64::new(0),
-            traffic: Traffic::default(),
-            handoff_seconds: matches!(tenant.mode, Mode::Terminate(_))
-                .then(|| Box::new(Histogram::new(SECONDS_BOUNDS))),
-        });
+    /// Zeroes.
+    #[expect(clippy::new_without_default, reason = "counters are made once per worker, and a default would hide where")]
+    pub fn new() -> Self {
         Self {
             hellos: zeroes(),
             rejected: zeroes(),
@@ -66,7 +59,6 @@ impl WorkerCounters {
             accept_errors: AtomicU64::new(0),
             hello_bytes: Histogram::new(HELLO_BYTES_BOUNDS),
             hello_seconds: Histogram::new(SECONDS_BOUNDS),
-            tenants: tenants.collect(),
         }
     }
 
@@ -112,10 +104,21 @@ impl WorkerCounters {
 }
 
 impl TenantCounters {
+    /// Zeroes.
+    pub fn new(tenant: &Tenant) -> Self {
+        let is_handed_over = matches!(tenant.mode, Mode::Terminate(_));
+        Self {
+            outcomes: zeroes(),
+            active: AtomicU64::new(0),
+            traffic: Traffic::default(),
+            handoff_seconds: is_handed_over.then(|| Box::new(Histogram::new(SECONDS_BOUNDS))),
+        }
+    }
+
     /// Counts a live connection until the guard is dropped.
-    pub fn active(&self) -> Active<'_> {
+    pub fn active(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);
-        Active(&self.active)
+        Active(Arc::clone(self))
     }
 
     /// Counts a connection's end.
@@ -134,9 +137,9 @@ impl TenantCounters {
     }
 }
 
-impl Drop for Active<'_> {
+impl Drop for Active {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

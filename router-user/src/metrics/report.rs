@@ -12,8 +12,8 @@ use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
-use crate::router::Shared;
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
+use crate::router::{Policy, ReloadOutcome, Reloads, Shared, TenantState};
 
 /// What is known of one tenant's terminator when a scrape asks.
 #[derive(Debug)]
@@ -29,23 +29,29 @@ pub struct TerminatorReport {
 }
 
 /// Renders the page.
-pub fn report(shared: &Shared, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) -> String {
-    let config = &shared.config;
+pub fn report(
+    shared: &Shared,
+    policy: &Policy,
+    workers: &[Arc<WorkerCounters>],
+    terminators: &[TerminatorReport],
+) -> String {
+    let config = &policy.config;
     let mut page = Exposition::default();
-    connections(&mut page, config, workers, terminators);
+    connections(&mut page, policy, workers, terminators);
     hellos(&mut page, workers);
-    bytes(&mut page, config, workers, terminators);
+    bytes(&mut page, policy, terminators);
     data_paths(&mut page, workers, &shared.cut_through);
     programs(&mut page, &shared.steering, &shared.cut_through);
-    handoffs(&mut page, config, workers);
-    backends(&mut page, shared, terminators);
+    handoffs(&mut page, policy);
+    backends(&mut page, policy, terminators);
     self::terminators(&mut page, config, terminators);
+    reloads(&mut page, &shared.reloads);
     page.finish()
 }
 
 fn connections(
     page: &mut Exposition,
-    config: &Config,
+    policy: &Policy,
     workers: &[Arc<WorkerCounters>],
     terminators: &[TerminatorReport],
 ) {
@@ -56,8 +62,8 @@ fn connections(
         if count > 0 {
             page.sample(name, &[("tenant", ""), ("mode", "reject"), ("outcome", outcome.label())], count);
         }
-        for (index, tenant) in config.tenants.iter().enumerate() {
-            let count = sum(workers, index, |counters| counters.outcomes(outcome));
+        for state in &policy.tenants {
+            let (tenant, count) = (&state.settings, sum(state, |counters| counters.outcomes(outcome)));
             if count > 0 || outcome == ConnectionOutcome::Ok {
                 let labels = [("tenant", &*tenant.name), ("mode", mode(&tenant.mode)), ("outcome", outcome.label())];
                 page.sample(name, &labels, count);
@@ -66,9 +72,10 @@ fn connections(
     }
     let name = "sni_router_connections_active";
     page.family(name, "gauge", "Connections that have a tenant and have not ended.");
-    for (index, tenant) in config.tenants.iter().enumerate() {
+    for (index, state) in policy.tenants.iter().enumerate() {
+        let tenant = &state.settings;
         let active = match tenant.mode {
-            Mode::Passthrough => sum(workers, index, TenantCounters::active_now),
+            Mode::Passthrough => sum(state, TenantCounters::active_now),
             Mode::Terminate(_) => status_of(terminators, index).map_or(0, |status| status.active),
         };
         page.sample(name, &[("tenant", &tenant.name), ("mode", mode(&tenant.mode))], active);
@@ -96,15 +103,15 @@ fn hellos(page: &mut Exposition, workers: &[Arc<WorkerCounters>]) {
     page.histogram(name, &[], &total);
 }
 
-fn bytes(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounters>], terminators: &[TerminatorReport]) {
+fn bytes(page: &mut Exposition, policy: &Policy, terminators: &[TerminatorReport]) {
     let name = "sni_router_bytes_total";
     page.family(name, "counter", "Bytes delivered: TLS as it is under Passthrough, plaintext under Terminate.");
-    for (index, tenant) in config.tenants.iter().enumerate() {
+    for (index, state) in policy.tenants.iter().enumerate() {
+        let tenant = &state.settings;
         let (client_to_backend, backend_to_client) = match (&tenant.mode, status_of(terminators, index)) {
-            (Mode::Passthrough, _) => (
-                sum(workers, index, |counters| counters.traffic.totals().0),
-                sum(workers, index, |counters| counters.traffic.totals().1),
-            ),
+            (Mode::Passthrough, _) => {
+                (sum(state, |counters| counters.traffic.totals().0), sum(state, |counters| counters.traffic.totals().1))
+            }
             (Mode::Terminate(_), Some(status)) => (status.client_to_backend, status.backend_to_client),
             (Mode::Terminate(_), None) => continue,
         };
@@ -120,7 +127,7 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_throug
         let count: u64 = workers.iter().map(|worker| worker.data_path_total(path)).sum();
         page.sample(name, &[("path", label)], count);
     }
-    if !matches!(cut_through, CuttingThrough::NotConfigured) {
+    if !matches!(cut_through, CuttingThrough::NotConfigured | CuttingThrough::OfNoUse) {
         let count: u64 = workers.iter().map(|worker| worker.cut_through.load(Ordering::Relaxed)).sum();
         page.sample(name, &[("path", "cut_through")], count);
     }
@@ -154,7 +161,7 @@ fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThr
         Steering::Unavailable(reason) => Some((PROGRAM, reason.reason())),
     };
     let cut_through_state = match cut_through {
-        CuttingThrough::NotConfigured => None,
+        CuttingThrough::NotConfigured | CuttingThrough::OfNoUse => None,
         CuttingThrough::Running(_) => Some((cut_through::PROGRAM, "")),
         CuttingThrough::Unavailable(reason) => Some((cut_through::PROGRAM, reason.reason())),
     };
@@ -179,21 +186,23 @@ fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThr
     }
 }
 
-fn handoffs(page: &mut Exposition, config: &Config, workers: &[Arc<WorkerCounters>]) {
+fn handoffs(page: &mut Exposition, policy: &Policy) {
     let name = "sni_router_handoff_seconds";
     page.family(name, "histogram", "Seconds from the route to the terminator's socket taking the connection.");
-    for (index, tenant) in config.tenants.iter().enumerate() {
-        if let Mode::Terminate(_) = tenant.mode {
-            let histograms = workers.iter().filter_map(|worker| worker.tenants[index].handoff_seconds.as_deref());
-            page.histogram(name, &[("tenant", &tenant.name)], &HistogramTotal::of(SECONDS_BOUNDS, histograms));
+    for state in &policy.tenants {
+        if let Mode::Terminate(_) = state.settings.mode {
+            let histograms = state.counters.iter().filter_map(|worker| worker.handoff_seconds.as_deref());
+            page.histogram(name, &[("tenant", &state.settings.name)], &HistogramTotal::of(SECONDS_BOUNDS, histograms));
         }
     }
 }
 
-fn backends(page: &mut Exposition, shared: &Shared, terminators: &[TerminatorReport]) {
+fn backends(page: &mut Exposition, policy: &Policy, terminators: &[TerminatorReport]) {
     let name = "sni_router_backend_up";
     page.family(name, "gauge", "Whether the backend gets connections.");
-    for (index, (tenant, own)) in shared.config.tenants.iter().zip(&shared.backends).enumerate() {
+    for (index, TenantState { settings: tenant, backends: own, .. }) in
+        policy.tenants.iter().map(Arc::as_ref).enumerate()
+    {
         let mut sample = |backend: &str, up| {
             page.sample(name, &[("tenant", &tenant.name), ("backend", backend)], u8::from(up));
         };
@@ -275,8 +284,19 @@ fn terminators(page: &mut Exposition, config: &Config, terminators: &[Terminator
     }
 }
 
-fn sum(workers: &[Arc<WorkerCounters>], tenant: usize, value: impl Fn(&TenantCounters) -> u64) -> u64 {
-    workers.iter().map(|worker| value(&worker.tenants[tenant])).sum()
+fn reloads(page: &mut Exposition, reloads: &Reloads) {
+    let name = "sni_router_config_reloads_total";
+    page.family(name, "counter", "Attempts to put a changed configuration in force, by how they ended.");
+    for outcome in ReloadOutcome::ALL {
+        page.sample(name, &[("outcome", outcome.label())], reloads.total(outcome));
+    }
+    let name = "sni_router_config_last_reload_ok";
+    page.family(name, "gauge", "Whether the configuration in force is that of the file, as far as is known.");
+    page.sample(name, &[], u8::from(!reloads.last_failed()));
+}
+
+fn sum(tenant: &TenantState, value: impl Fn(&TenantCounters) -> u64) -> u64 {
+    tenant.counters.iter().map(|worker| value(worker)).sum()
 }
 
 fn status_of(terminators: &[TerminatorReport], tenant: usize) -> Option<&TerminatorStatus> {

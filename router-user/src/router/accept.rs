@@ -3,33 +3,42 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
+use super::live::LiveGuard;
+use super::permits::Permits;
+use super::site::Listening;
 use super::worker::Worker;
 
-/// Accepts until the drain; what the kernel has already completed by then is still served.
-pub(super) async fn accept_loop(worker: Rc<Worker>, listener: usize, socket: TcpListener) {
-    let permits = worker.shared.permits[listener].clone();
+/// Accepts until the drain, or until the other side of `closed` is gone; what the kernel has already completed by then is
+/// still served.
+pub(super) async fn accept_loop(
+    worker: Rc<Worker>,
+    mut listening: Listening,
+    socket: TcpListener,
+    mut closed: oneshot::Receiver<()>,
+) {
+    let permits = listening.permits();
     let mut short_of_resources = false;
     loop {
         // Neither branch loses anything when it is dropped: accept(2) happens in the poll that returns.
         let accepted = tokio::select! {
             accepted = accept(&socket, &permits) => accepted,
             () = worker.shared.drain.draining() => break,
+            _ = &mut closed => break,
         };
         match accepted {
             Ok(connection) => {
                 short_of_resources = false;
-                start(&worker, listener, connection);
+                start(&worker, &mut listening, connection);
             }
             Err(error) if is_shortage(&error) => {
                 worker.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
@@ -42,28 +51,33 @@ pub(super) async fn accept_loop(worker: Rc<Worker>, listener: usize, socket: Tcp
             Err(_) => {}
         }
     }
-    drain_accept_queue(&worker, listener, &socket, &permits).await;
+    drain_accept_queue(&worker, &mut listening, &socket, &permits).await;
 }
 
 type Accepted = (OwnedSemaphorePermit, TcpStream, SocketAddr);
 
-async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+/// What a connection occupies as long as anything of it is there.
+#[derive(Debug)]
+pub(super) struct Held {
+    _permit: OwnedSemaphorePermit,
+    _live: LiveGuard,
+}
+
+async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted> {
+    let permit = permits.acquire().await.map_err(io::Error::other)?;
     let (stream, client) = socket.accept().await?;
     Ok((permit, stream, client))
 }
 
-fn start(worker: &Rc<Worker>, listener: usize, (permit, stream, client): Accepted) {
-    let worker = worker.clone();
-    let live = worker.live.enter();
-    tokio::task::spawn_local(async move {
-        serve(&worker, listener, stream, client).await;
-        drop((permit, live));
-    });
+fn start(worker: &Rc<Worker>, listening: &mut Listening, (permit, stream, client): Accepted) {
+    listening.refresh(worker.site());
+    let (worker, listening) = (worker.clone(), listening.clone());
+    let held = Held { _permit: permit, _live: worker.live.enter() };
+    tokio::task::spawn_local(async move { serve(&worker, listening, stream, client, held).await });
 }
 
 /// Closing a listening socket resets what waits in its queue and whose handshake has begun, so both are served first.
-async fn drain_accept_queue(worker: &Rc<Worker>, listener: usize, socket: &TcpListener, permits: &Arc<Semaphore>) {
+async fn drain_accept_queue(worker: &Rc<Worker>, listening: &mut Listening, socket: &TcpListener, permits: &Permits) {
     let (patience, longest) = match worker.shared.steering.is_taken_over() {
         true => (HANDSHAKE_PATIENCE, LONGEST_TAKE_OVER),
         false => (QUEUE_PATIENCE, LONGEST_QUEUE),
@@ -72,7 +86,7 @@ async fn drain_accept_queue(worker: &Rc<Worker>, listener: usize, socket: &TcpLi
     loop {
         let quiet = deadline.min(Instant::now() + patience);
         match timeout_at(quiet, accept(socket, permits)).await {
-            Ok(Ok(connection)) => start(worker, listener, connection),
+            Ok(Ok(connection)) => start(worker, listening, connection),
             Ok(Err(error)) if is_shortage(&error) => return,
             Ok(Err(_)) => {}
             Err(_elapsed) => return,

@@ -2,32 +2,36 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::SystemTime;
 
-use ::connection::limits::Exceeded;
+use ::connection::limits::{Admission, Exceeded};
 use ::connection::{Alert, ConnectionId};
-use config::Listener;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::accept::Held;
 use super::access::AccessRecord;
 use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
 use super::peek::{Hello, PeekError};
 use super::proxy_header::{self, Addresses};
 use super::rejection::{Answer, Rejection};
+use super::site::{Destination, Listening};
 use super::worker::Worker;
 use super::{passthrough, reject, terminate};
 use crate::routing::{Decision, Question, admits};
 
 /// What is known of a connection before its hello.
 #[derive(Debug)]
-pub(super) struct Arrival<'w> {
+pub(super) struct Arrival {
     /// Its number in logs and hand-offs.
     pub(super) id: ConnectionId,
-    /// The listener that accepted it.
-    pub(super) listener: &'w Listener,
-    /// The client, IPv4 as IPv4 also on a dual-stack socket; where a trusted sender says who it is, what that says.
+    /// The name of the listener that accepted it.
+    pub(super) listener: Rc<str>,
+    /// Who connected, IPv4 as IPv4 also on a dual-stack socket.
+    pub(super) peer: SocketAddr,
+    /// The same; where a trusted sender says who the client is, what that says.
     pub(super) client: SocketAddr,
     /// Where the client connected to, if a trusted sender said so.
     pub(super) told_local: Option<SocketAddr>,
@@ -39,7 +43,7 @@ pub(super) struct Arrival<'w> {
     pub(super) deadline: Instant,
 }
 
-impl Arrival<'_> {
+impl Arrival {
     /// Where the client connected to, IPv4 as IPv4.
     pub(super) fn local(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
         if let Some(local) = self.told_local {
@@ -51,13 +55,15 @@ impl Arrival<'_> {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStream, client: SocketAddr) {
-    let listener = &worker.shared.config.listeners[listener_index];
+pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: TcpStream, peer: SocketAddr, held: Held) {
+    let listener = listening.settings();
     let accepted = Instant::now();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut arrival = Arrival {
         id: worker.ids.next(),
-        listener,
-        client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+        listener: Rc::clone(listening.name()),
+        peer,
+        client: peer,
         told_local: None,
         accepted,
         accepted_at: SystemTime::now(),
@@ -79,8 +85,7 @@ pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStr
         let denied = Rejection::alert(ConnectionOutcome::ClientDenied, Alert::AccessDenied);
         return refuse(worker, stream, record, denied, "the listener denies this client".to_owned()).await;
     }
-    let peeker = &worker.peekers[listener_index];
-    let hello = match peek(worker, &arrival, peeker.peek(&stream)).await {
+    let hello = match peek(worker, &arrival, listening.peeker().peek(&stream)).await {
         Ok(hello) => hello,
         Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason).await,
     };
@@ -88,7 +93,9 @@ pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStr
     worker.counters.hello_bytes.observe(hello.bytes as f64);
     worker.counters.hello_seconds.observe(arrival.accepted.elapsed().as_secs_f64());
     record.hello(&hello);
-    let (tenant, mode) = match route(worker, &arrival, &hello) {
+    // A reload since the accept counts: its routes and its terminators belong together.
+    listening.refresh(worker.site());
+    let (tenant, mode) = match route(&listening, &arrival, &hello) {
         Decision::Passthrough { tenant, .. } => (tenant, Mode::Passthrough),
         Decision::Terminate { tenant, .. } => (tenant, Mode::Terminate),
         Decision::Reject(refusal) => {
@@ -96,29 +103,44 @@ pub(super) async fn serve(worker: &Worker, listener_index: usize, stream: TcpStr
             return refuse(worker, stream, record, Rejection::of_refusal(refusal), reason).await;
         }
     };
-    record.tenant(tenant);
-    let _admission = match worker.shared.limits[tenant].admit() {
+    let destination = Rc::clone(&listening.site.destinations[tenant]);
+    // A connection that lives long does not keep a whole configuration with it.
+    drop(listening);
+    record.tenant(&destination.tenant.settings);
+    let admission = match destination.tenant.limits.admit() {
         Ok(admission) => admission,
-        Err(exceeded) => return fail(worker, stream, record, over_limit(tenant, mode, exceeded)).await,
+        Err(exceeded) => return fail(stream, record, &destination, over_limit(mode, exceeded)).await,
     };
     match mode {
-        Mode::Passthrough => passthrough::serve(worker, tenant, stream, &arrival, record).await,
-        _ => terminate::serve(worker, tenant, stream, &arrival, &hello, record).await,
+        Mode::Passthrough => {
+            let occupied = Occupied { admission, held };
+            passthrough::serve(worker, &destination, stream, &arrival, record, occupied).await;
+        }
+        _ => terminate::serve(&destination, stream, &arrival, &hello, record).await,
     }
 }
 
-fn over_limit(tenant: usize, mode: Mode, exceeded: Exceeded) -> TenantFailure {
+/// What is given back at the connection's end, whoever sees it.
+#[derive(Debug)]
+pub(super) struct Occupied {
+    /// One of the tenant's connections.
+    pub(super) admission: Admission,
+    /// One of the listener's and of the worker's.
+    pub(super) held: Held,
+}
+
+fn over_limit(mode: Mode, exceeded: Exceeded) -> TenantFailure {
     let (outcome, reason) = match exceeded {
         Exceeded::Connections => (ConnectionOutcome::MaxConnections, "limits.maxConnections is reached"),
         Exceeded::Rate => (ConnectionOutcome::ConnectionRate, "limits.connectionRate is reached"),
     };
-    TenantFailure { tenant, mode, outcome, reason: reason.to_owned() }
+    TenantFailure { mode, outcome, reason: reason.to_owned() }
 }
 
 /// Waits for the PROXY header or the hello within the deadline, and counts how that failed.
 async fn peek<T>(
     worker: &Worker,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
     peek: impl Future<Output = Result<T, PeekError>>,
 ) -> Result<T, (Rejection, String)> {
     let peeked = tokio::select! {
@@ -156,17 +178,15 @@ async fn peek<T>(
     Err((rejection, reason))
 }
 
-fn route(worker: &Worker, arrival: &Arrival<'_>, hello: &Hello) -> Decision {
-    let question =
-        Question { listener: arrival.listener, client: arrival.client.ip(), server_name: hello.server_name.as_deref() };
-    worker.shared.routing.decide(&worker.shared.config, question)
+fn route(listening: &Listening, arrival: &Arrival, hello: &Hello) -> Decision {
+    let (listener, client) = (listening.settings(), arrival.client.ip());
+    let policy = &listening.site.policy;
+    policy.routing.decide(&policy.config, Question { listener, client, server_name: hello.server_name.as_deref() })
 }
 
 /// A connection whose tenant is known and cannot serve it.
 #[derive(Debug)]
 pub(super) struct TenantFailure {
-    /// The tenant's index.
-    pub(super) tenant: usize,
     /// The tenant's mode.
     pub(super) mode: Mode,
     /// How it is counted.
@@ -198,10 +218,15 @@ async fn refuse(
 }
 
 /// Counts and answers a connection whose tenant cannot serve it: an internal_error, so that the client fails at once.
-pub(super) async fn fail(worker: &Worker, stream: TcpStream, mut record: AccessRecord<'_>, failure: TenantFailure) {
-    let TenantFailure { tenant, mode, outcome, reason } = failure;
-    worker.counters.tenants[tenant].ended(outcome);
-    let tenant = worker.shared.config.tenants[tenant].name.as_str();
+pub(super) async fn fail(
+    stream: TcpStream,
+    mut record: AccessRecord<'_>,
+    destination: &Destination,
+    failure: TenantFailure,
+) {
+    let TenantFailure { mode, outcome, reason } = failure;
+    destination.counters.ended(outcome);
+    let tenant = destination.tenant.settings.name.as_str();
     debug!(id = %record.id(), client = %record.client(), tenant, outcome = outcome.label(), reason, "failed");
     record.reason(reason);
     record.end(mode.label(), outcome);

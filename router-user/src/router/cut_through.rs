@@ -8,58 +8,107 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
-use config::{Config, DataPath, Tenant};
+use config::{Config, DataPath, Listener, Mode as TenantMode, Tenant};
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::access::AccessRecord;
 use super::connection::Arrival;
 use super::outcome::{ConnectionOutcome, Mode};
+use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, FlowEnd, Identity, Loaded, NotCut, Place,
+    AdoptedEnd, Candidate, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut, Place,
+    Trust,
 };
-use crate::metrics::{TenantCounters, WorkerCounters};
+use crate::metrics::TenantCounters;
 
-/// The part that needs the privileges of the start; `None` when it is not configured.
-pub(super) fn load(config: &Config) -> Option<Result<Loaded, Unavailable>> {
-    (config.data_path == DataPath::CutThrough).then(|| Loaded::load(&config.runtime_dir))
+/// What the start with privileges has come to.
+pub(super) enum Started {
+    /// As [`CuttingThrough::NotConfigured`].
+    NotConfigured,
+    /// As [`CuttingThrough::OfNoUse`].
+    OfNoUse,
+    /// Ready, or not to be had.
+    Tried(Result<Box<Loaded>, Unavailable>),
 }
 
-/// What the process has to keep: TCP_REPAIR asks for it for each connection.
-pub(super) fn capabilities(loaded: &Option<Result<Loaded, Unavailable>>) -> CapabilitySet {
-    if matches!(loaded, Some(Ok(_))) { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
-}
+impl Started {
+    /// The part that needs the privileges of the start. With `Auto` the self-test decides.
+    pub(super) fn load(config: &Config) -> Self {
+        let trust = match config.data_path {
+            DataPath::CutThrough => Trust::Configured,
+            DataPath::Auto if !is_of_use(config) => return Self::OfNoUse,
+            DataPath::Auto => Trust::SelfTest,
+            DataPath::Splice | DataPath::Copy => return Self::NotConfigured,
+        };
+        Self::Tried(Loaded::load(&config.runtime_dir, trust).map(Box::new))
+    }
 
-/// The other part.
-pub(super) fn start(
-    loaded: Option<Result<Loaded, Unavailable>>,
-    config: &Config,
-    counters: &[Arc<WorkerCounters>],
-    access_log: Option<AccessLog>,
-) -> CuttingThrough {
-    let Some(loaded) = loaded else { return CuttingThrough::NotConfigured };
-    let (config, counters) = (config.clone(), counters.first().cloned());
-    let on_adopted_end = move |end: AdoptedEnd| adopted(&config, counters.as_deref(), access_log.as_ref(), &end);
-    match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
-        Ok(cut_through) => CuttingThrough::Running(cut_through),
-        Err(reason) => {
-            warn!(reason = reason.reason(), "cut-through: off, all connections are relayed: {reason}");
-            if let Unavailable::Verifier { log, .. } = &reason {
-                debug!("{log}");
+    /// What the process has to keep: TCP_REPAIR asks for it for each connection.
+    pub(super) fn capabilities(&self) -> CapabilitySet {
+        if matches!(self, Self::Tried(Ok(_))) { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
+    }
+
+    /// The other part.
+    pub(super) fn finish(self, policy: Arc<LivePolicy>, access_log: Option<AccessLog>) -> CuttingThrough {
+        let loaded = match self {
+            Self::NotConfigured => return CuttingThrough::NotConfigured,
+            Self::OfNoUse => return CuttingThrough::OfNoUse,
+            Self::Tried(loaded) => loaded,
+        };
+        let data_path = policy.current().config.data_path;
+        let on_adopted_end = move |end: AdoptedEnd| adopted(&policy.current(), access_log.as_ref(), &end);
+        match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
+            Ok(cut_through) => CuttingThrough::Running(cut_through),
+            Err(reason) => {
+                report(data_path, &reason);
+                CuttingThrough::Unavailable(reason)
             }
-            CuttingThrough::Unavailable(reason)
         }
     }
 }
 
+/// With `Auto` it is nothing to worry about that a process may not do it, or that a kernel cannot.
+fn report(data_path: DataPath, reason: &Unavailable) {
+    match (data_path, reason) {
+        (DataPath::Auto, Unavailable::NotPermitted { .. } | Unavailable::Kernel { .. }) => {
+            info!(reason = reason.reason(), "cut-through: off, all connections are relayed: {reason}");
+        }
+        _ => warn!(reason = reason.reason(), "cut-through: off, all connections are relayed: {reason}"),
+    }
+    if let Unavailable::Verifier { log, .. } = reason {
+        debug!("{log}");
+    }
+}
+
+/// Whether any connection could be carried: not one whose client or backend is on this host.
+fn is_of_use(config: &Config) -> bool {
+    let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
+    let to_outside = |tenant: &Tenant| {
+        tenant.mode == TenantMode::Passthrough
+            && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
+    };
+    config.listeners.iter().any(from_outside) && config.tenants.iter().map(AsRef::as_ref).any(to_outside)
+}
+
 /// Before the dial: whether this client's connection can be given to the kernel.
-pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w CutThrough, Candidate)> {
-    let CuttingThrough::Running(cut_through) = &worker.shared.cut_through else { return None };
-    match cut_through.prepare(client) {
+pub(super) fn prepare<'w>(
+    worker: &'w Worker,
+    client: &TcpStream,
+    peer: SocketAddr,
+) -> Option<(&'w CutThrough, Candidate)> {
+    let cut_through = match &worker.shared.cut_through {
+        CuttingThrough::Running(cut_through) => cut_through,
+        CuttingThrough::OfNoUse => {
+            worker.counters.fallback(Fallback::Local);
+            return None;
+        }
+        CuttingThrough::NotConfigured | CuttingThrough::Unavailable(_) => return None,
+    };
+    match cut_through.prepare(client, peer) {
         Ok(candidate) => Some((cut_through, candidate)),
         Err(reason) => {
             worker.counters.fallback(reason);
@@ -86,6 +135,10 @@ pub(super) async fn dial<'w>(
     match candidate {
         Some((cut_through, candidate)) => {
             let mut dialled = cut_through.dial(candidate, backend, time_limit).await?;
+            if !header.is_empty() {
+                // Otherwise the hello would wait for the header to be acknowledged.
+                dialled.backend.set_nodelay(true).map_err(|source| DialError::new(backend, source))?;
+            }
             // Whatever our own TCP has sent before the switch it also brings to the backend.
             let sent = dialled.backend.write_all(header).await;
             sent.map_err(|source| DialError::new(backend, source))?;
@@ -96,23 +149,23 @@ pub(super) async fn dial<'w>(
 }
 
 /// What [`switch`] made of two connections.
-pub(super) enum Switched<'w> {
+pub(super) enum Switched {
     /// They are as they were: client and backend.
     Not(TcpStream, TcpStream),
     /// The kernel has them.
-    Carried(&'w CutThrough, Carried),
+    Carried(Place),
     /// They are gone.
     Broken(io::Error),
 }
 
 /// After the dial.
-pub(super) fn switch<'w>(
+pub(super) fn switch(
     worker: &Worker,
-    tenant: usize,
+    tenant: &Tenant,
     client: TcpStream,
-    connected: Connected<'w>,
-    arrival: &Arrival<'_>,
-) -> Switched<'w> {
+    connected: Connected<'_>,
+    arrival: &Arrival,
+) -> Switched {
     let (cut_through, backend, attempt) = match connected {
         Connected::Plain(backend) => return Switched::Not(client, backend),
         Connected::Prepared(_, Dialled { backend, attempt: Err(reason) }) => {
@@ -121,17 +174,17 @@ pub(super) fn switch<'w>(
         }
         Connected::Prepared(cut_through, Dialled { backend, attempt: Ok(attempt) }) => (cut_through, backend, attempt),
     };
-    let tenant = &worker.shared.config.tenants[tenant];
     let accepted = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let identity = Identity {
         connection: arrival.id.0,
         accepted_unix_ms: accepted.as_millis() as u64,
-        names: [name_hash(&arrival.listener.name), name_hash(&tenant.name)],
+        names: [name_hash(&arrival.listener), name_hash(&tenant.name)],
     };
-    match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout) {
-        Ok(carried) => {
+    let to_worker = worker.carried.end_sender();
+    match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout, to_worker) {
+        Ok(place) => {
             worker.counters.cut_through.fetch_add(1, Ordering::Relaxed);
-            Switched::Carried(cut_through, carried)
+            Switched::Carried(place)
         }
         Err(NotCut::Relay { client, backend, reason }) => {
             worker.counters.fallback(reason);
@@ -141,35 +194,8 @@ pub(super) fn switch<'w>(
     }
 }
 
-/// Waits for the end of a connection that the kernel carries. A drain does not: the connection goes on without a
-/// router, and the next one logs its end.
-pub(super) async fn accompany(
-    worker: &Worker,
-    tenant: usize,
-    cut_through: &CutThrough,
-    carried: Carried,
-    mut record: AccessRecord<'_>,
-) {
-    let end = tokio::select! {
-        end = carried.end => end.ok(),
-        () = left_to_the_kernel(worker, cut_through, carried.place) => None,
-    };
-    let Some(end) = end else { return };
-    let counters = &worker.counters.tenants[tenant];
-    let outcome = count(counters, &end);
-    record.carried(&end);
-    debug!(id = %record.id(), outcome = outcome.label(), path = "cut_through", "ended");
-    record.end(Mode::Passthrough.label(), outcome);
-}
-
-async fn left_to_the_kernel(worker: &Worker, cut_through: &CutThrough, place: Place) {
-    worker.shared.drain.draining().await;
-    while !cut_through.is_alone(place) {
-        tokio::time::sleep(OPENING_POLL).await;
-    }
-}
-
-fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
+/// Counts the end of a connection that the kernel has carried.
+pub(super) fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
     counters.traffic.client_to_backend.fetch_add(end.client_to_backend, Ordering::Relaxed);
     counters.traffic.backend_to_client.fetch_add(end.backend_to_client, Ordering::Relaxed);
     let outcome = ConnectionOutcome::of_flow(end.outcome);
@@ -178,19 +204,20 @@ fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
 }
 
 /// Counts and logs a connection of a former process, as far as its names are still in the configuration.
-fn adopted(config: &Config, counters: Option<&WorkerCounters>, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
+fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
     let [listener, tenant] = adopted.identity.names;
-    let listener = config.listeners.iter().find(|known| name_hash(&known.name) == listener);
-    let tenant = config.tenants.iter().position(|known: &Tenant| name_hash(&known.name) == tenant);
-    let outcome = match (tenant, counters) {
-        (Some(tenant), Some(counters)) => count(&counters.tenants[tenant], &adopted.end),
-        _ => ConnectionOutcome::of_flow(adopted.end.outcome),
+    let listener = policy.config.listeners.iter().find(|known| name_hash(&known.name) == listener);
+    let tenant = policy.tenants.iter().find(|known| name_hash(&known.settings.name) == tenant);
+    // No worker has it, so any may count it.
+    let outcome = match tenant.and_then(|tenant| tenant.counters.first()) {
+        Some(counters) => count(counters, &adopted.end),
+        None => ConnectionOutcome::of_flow(adopted.end.outcome),
     };
     let Some(log) = log else { return };
     let accepted = UNIX_EPOCH + Duration::from_millis(adopted.identity.accepted_unix_ms);
     let listener = listener.map(|listener| listener.name.clone()).unwrap_or_default();
     let mut line = AccessLine::new(ConnectionId(adopted.identity.connection), accepted, listener);
-    line.tenant = tenant.map(|tenant| config.tenants[tenant].name.clone().into());
+    line.tenant = tenant.map(|tenant| tenant.settings.name.clone().into());
     line.mode = Some(Mode::Passthrough.label());
     line.client = Some(adopted.client);
     line.backend = Some(adopted.backend);
@@ -207,6 +234,3 @@ fn name_hash(name: &str) -> u32 {
     let bytes: Vec<_> = name.bytes().map(usize::from).collect();
     router_common::layout(&bytes)
 }
-
-/// A flow is opening for some milliseconds.
-const OPENING_POLL: Duration = Duration::from_millis(5);

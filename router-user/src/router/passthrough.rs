@@ -1,6 +1,7 @@
 //! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
 //! and possible, or relay until both sides are done.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ::connection::DialError;
@@ -12,46 +13,56 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::connection::{Arrival, TenantFailure, fail};
+use super::carried::CarriedConnection;
+use super::connection::{Arrival, Occupied, TenantFailure, fail};
 use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
+use super::site::Destination;
 use super::worker::Worker;
 
 /// Serves a connection whose TLS stays end to end, hello and all that follows.
 pub(super) async fn serve(
     worker: &Worker,
-    tenant: usize,
+    destination: &Destination,
     stream: TcpStream,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
     mut record: AccessRecord<'_>,
+    occupied: Occupied,
 ) {
-    let settings = &worker.shared.config.tenants[tenant];
-    let counters = &worker.counters.tenants[tenant];
-    let _active = counters.active();
-    let candidate = cut_through::prepare(worker, &stream);
+    let (settings, counters) = (&*destination.tenant.settings, &destination.counters);
+    let active = counters.active();
+    let candidate = cut_through::prepare(worker, &stream, arrival.peer);
     let dialled = Instant::now();
-    let Some(backends) = &worker.shared.backends[tenant] else { return };
+    let Some(backends) = &destination.tenant.backends else { return };
     let header = proxy_header(settings, arrival, &stream, record.server_name());
     let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit, &header).await;
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
-    let (dialled, _lease) = match connected {
+    let (dialled, lease) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
-                tenant,
                 mode: Mode::Passthrough,
                 outcome: ConnectionOutcome::of_dial(&error),
                 reason: error.to_string(),
             };
-            return fail(worker, stream, record, failure).await;
+            return fail(stream, record, destination, failure).await;
         }
     };
-    let (stream, backend) = match cut_through::switch(worker, tenant, stream, dialled, arrival) {
+    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, arrival) {
         Switched::Not(stream, backend) => (stream, backend),
-        Switched::Carried(cut_through, carried) => {
-            return cut_through::accompany(worker, tenant, cut_through, carried, record).await;
+        Switched::Carried(place) => {
+            let Occupied { admission, held } = occupied;
+            let connection = CarriedConnection {
+                counters: Arc::clone(counters),
+                record: record.carried(),
+                _active: active,
+                _lease: lease,
+                _admission: admission,
+                _held: held,
+            };
+            return worker.carried.insert(place, connection);
         }
         Switched::Broken(error) => {
             counters.ended(ConnectionOutcome::BackendError);
@@ -79,7 +90,7 @@ pub(super) async fn serve(
 }
 
 /// What the backend expects ahead of the client's bytes; empty for most tenants.
-fn proxy_header(tenant: &Tenant, arrival: &Arrival<'_>, stream: &TcpStream, server_name: Option<&str>) -> Vec<u8> {
+fn proxy_header(tenant: &Tenant, arrival: &Arrival, stream: &TcpStream, server_name: Option<&str>) -> Vec<u8> {
     let Some(settings) = &tenant.proxy_protocol else { return Vec::new() };
     // getsockname(2) fails on no connected socket.
     let local = arrival.local(stream).unwrap_or(arrival.client);

@@ -12,47 +12,45 @@ use super::access::AccessRecord;
 use super::connection::{Arrival, TenantFailure, fail};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::peek::Hello;
-use super::worker::Worker;
+use super::site::Destination;
 
 /// Hands the connection over. A terminator that cannot be reached within [`TERMINATOR_PATIENCE`] costs the client an
 /// alert; one that can has the connection from here on, together with its access line.
 pub(super) async fn serve(
-    worker: &Worker,
-    tenant: usize,
+    destination: &Destination,
     stream: TcpStream,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
     hello: &Hello,
     record: AccessRecord<'_>,
 ) {
     let decided = Instant::now();
     let deadline = arrival.deadline.min(decided + TERMINATOR_PATIENCE);
-    let handed_over = match (&worker.terminators[tenant], describe(arrival, hello, &stream)) {
+    let handed_over = match (&destination.terminator, describe(arrival, hello, &stream)) {
         (Some(link), Ok(handoff)) => {
             link.hand_over(&handoff, &stream, deadline).await.map_err(|error| error.to_string())
         }
         (None, _) => Err("the tenant has no terminator".to_owned()),
         (_, Err(error)) => Err(format!("read the local address: {error}")),
     };
-    let counters = &worker.counters.tenants[tenant];
     match handed_over {
         Ok(()) => {
-            if let Some(seconds) = &counters.handoff_seconds {
+            if let Some(seconds) = &destination.counters.handoff_seconds {
                 seconds.observe(decided.elapsed().as_secs_f64());
             }
-            counters.ended(ConnectionOutcome::Ok);
+            destination.counters.ended(ConnectionOutcome::Ok);
         }
         Err(reason) => {
             let outcome = ConnectionOutcome::TerminatorUnavailable;
-            fail(worker, stream, record, TenantFailure { tenant, mode: Mode::Terminate, outcome, reason }).await;
+            fail(stream, record, destination, TenantFailure { mode: Mode::Terminate, outcome, reason }).await;
         }
     }
 }
 
-fn describe(arrival: &Arrival<'_>, hello: &Hello, stream: &TcpStream) -> io::Result<Handoff> {
+fn describe(arrival: &Arrival, hello: &Hello, stream: &TcpStream) -> io::Result<Handoff> {
     let accepted_unix = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Handoff {
         id: arrival.id,
-        listener: arrival.listener.name.clone(),
+        listener: arrival.listener.to_string(),
         client: arrival.client,
         local: arrival.local(stream)?,
         server_name: hello.server_name.as_deref().map(str::to_owned),

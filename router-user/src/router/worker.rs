@@ -1,8 +1,10 @@
 //! One worker: a thread with a runtime of its own, its listening sockets, buffers and counters. Shares nothing that is
 //! written with other workers but the listeners' permits.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,34 +12,30 @@ use std::thread::JoinHandle;
 use ::connection::access_log::AccessLog;
 use ::connection::drain::DrainSignal;
 use ::connection::relay::{RelayContext, RelayPolicy};
-use ::connection::{Backends, Limits};
-use config::{Config, DataPath, Mode};
-use tokio::sync::Semaphore;
+use config::DataPath;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
+use tracing::error;
 
 use super::accept;
+use super::carried::{self, CarriedConnections, Ends};
 use super::connection_id::ConnectionIds;
 use super::live::Live;
-use super::peek::Peeker;
-use super::terminator_link::TerminatorLink;
+use super::policy::{LivePolicy, Policy};
+use super::reload::Reloads;
+use super::site::{Listening, Site};
 use crate::ebpf::cut_through::CuttingThrough;
 use crate::ebpf::steer::Steering;
 use crate::metrics::WorkerCounters;
-use crate::routing::Routing;
 
 /// What all workers share and none changes.
 #[derive(Debug)]
 pub struct Shared {
-    /// The configuration that the routing was made from.
-    pub config: Config,
-    /// The routing policy.
-    pub routing: Routing,
-    /// One per tenant of mode Passthrough; `None` for the others, whose terminators have their own.
-    pub backends: Vec<Option<Arc<Backends>>>,
-    /// One per tenant: what it may use of the router.
-    pub limits: Vec<Arc<Limits>>,
-    /// One per listener; a permit lives as long as the router holds the connection.
-    pub permits: Vec<Arc<Semaphore>>,
+    /// The policy in force, for those who are not workers.
+    pub policy: Arc<LivePolicy>,
+    /// How reloads went.
+    pub reloads: Reloads,
     /// What the kernel steers to the listeners.
     pub steering: Steering,
     /// What the kernel carries past the router.
@@ -59,77 +57,141 @@ pub(super) struct Worker {
     pub counters: Arc<WorkerCounters>,
     /// Buffer and pipes of the relay.
     pub relay: RelayContext,
-    /// One per listener, in the order of the configuration.
-    pub peekers: Vec<Peeker>,
-    /// One per tenant, in the order of the configuration; `None` for Passthrough.
-    pub terminators: Vec<Option<TerminatorLink>>,
     /// Numbers for connections.
     pub(super) ids: ConnectionIds,
+    /// Connections that the kernel carries.
+    pub(super) carried: CarriedConnections,
     /// Connections that have not ended.
     pub(super) live: Live,
+    index: usize,
+    site: RefCell<Rc<Site>>,
 }
 
-/// Starts the thread of worker `index`, which accepts from `sockets`, one per listener.
+/// What a reload tells a worker.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The policy from now on.
+    pub(super) policy: Arc<Policy>,
+    /// Of the listeners that are new or have another address, by their names.
+    pub(super) sockets: Vec<(String, TcpListener)>,
+    /// Told when it is in force here.
+    pub(super) applied: oneshot::Sender<()>,
+}
+
+/// Starts the thread of worker `index`, which accepts from `sockets`, one per listener in the order of the
+/// configuration.
 pub(super) fn spawn(
     index: usize,
     shared: Arc<Shared>,
     counters: Arc<WorkerCounters>,
     sockets: Vec<TcpListener>,
+    changes: UnboundedReceiver<Change>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = LocalSet::new().block_on(&runtime, run(Worker::new(index, shared.clone(), counters), sockets));
+        let (worker, ends) = Worker::new(index, shared.clone(), counters);
+        let result = LocalSet::new().block_on(&runtime, run(Rc::new(worker), ends, sockets, changes));
         shared.ended.add_permits(1);
         result
     })
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> Self {
-        let config = &shared.config;
-        let policy = match config.data_path {
-            // Auto relays as long as cut-through is not proven on every path that it could take.
+    fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> (Self, Ends) {
+        let policy = shared.policy.current();
+        let relay = match policy.config.data_path {
             DataPath::Auto | DataPath::CutThrough => RelayPolicy::Auto,
             DataPath::Splice => RelayPolicy::Splice,
             DataPath::Copy => RelayPolicy::Copy,
         };
-        let with_ja4 = shared.access_log.is_some();
-        let peekers =
-            config.listeners.iter().map(|listener| Peeker::new(listener.client_hello.max_bytes, with_ja4)).collect();
-        let terminators = config
-            .tenants
-            .iter()
-            .map(|tenant| match tenant.mode {
-                Mode::Passthrough => None,
-                Mode::Terminate(_) => Some(TerminatorLink::new(config.handoff_socket(&tenant.name))),
-            })
-            .collect();
-        Self {
-            relay: RelayContext::new(policy),
-            peekers,
-            terminators,
+        let (carried, ends) = CarriedConnections::new();
+        let worker = Self {
+            relay: RelayContext::new(relay),
             ids: ConnectionIds::new(index),
+            carried,
             live: Live::default(),
+            site: RefCell::new(Rc::new(Site::new(policy, index, None))),
+            index,
             shared,
             counters,
-        }
+        };
+        (worker, ends)
+    }
+
+    /// The site in force.
+    pub(super) fn site(&self) -> Rc<Site> {
+        self.site.borrow().clone()
+    }
+
+    fn move_to(&self, policy: Arc<Policy>) {
+        let next = Site::new(policy, self.index, Some(&self.site()));
+        self.site.replace(Rc::new(next));
     }
 }
 
 /// Accepts until the drain, then stays until the last connection has ended.
-async fn run(worker: Worker, sockets: Vec<TcpListener>) -> io::Result<()> {
-    let worker = Rc::new(worker);
-    let mut accepting = JoinSet::new();
-    for (listener, socket) in sockets.into_iter().enumerate() {
-        let socket = tokio::net::TcpListener::from_std(socket)?;
-        accepting.spawn_local(accept::accept_loop(worker.clone(), listener, socket));
+async fn run(
+    worker: Rc<Worker>,
+    ends: Ends,
+    sockets: Vec<TcpListener>,
+    mut changes: UnboundedReceiver<Change>,
+) -> io::Result<()> {
+    if let CuttingThrough::Running(_) = &worker.shared.cut_through {
+        // Ends with the runtime: whom it waits for is counted as live.
+        tokio::task::spawn_local(carried::accompany(worker.clone(), ends));
     }
-    while accepting.join_next().await.is_some() {}
+    let mut doors = Doors::default();
+    let names: Vec<_> = worker.site().policy.config.listeners.iter().map(|listener| listener.name.clone()).collect();
+    for (name, socket) in names.into_iter().zip(sockets) {
+        doors.open(&worker, &name, socket)?;
+    }
+    loop {
+        // Every branch may be dropped: a queue, a set and a value.
+        tokio::select! {
+            Some(Change { policy, sockets, applied }) = changes.recv() => {
+                worker.move_to(policy);
+                doors.close_all_but(&worker.site());
+                for (name, socket) in sockets {
+                    if let Err(error) = doors.open(&worker, &name, socket) {
+                        error!(listener = name, %error, "a new listener does not accept");
+                    }
+                }
+                // Whoever asked may have gone.
+                let _ = applied.send(());
+            }
+            Some(_) = doors.accepting.join_next() => {}
+            () = worker.shared.drain.draining() => break,
+        }
+    }
+    while doors.accepting.join_next().await.is_some() {}
     worker.live.none_left().await;
     Ok(())
 }
 
-/// Permits of a listener, as a semaphore counts them.
-pub(super) fn permit_count(max_connections: usize) -> u32 {
-    u32::try_from(max_connections).unwrap_or(u32::MAX)
+/// The accepting tasks of a worker.
+#[derive(Debug, Default)]
+struct Doors {
+    accepting: JoinSet<()>,
+    /// By the listener's name: its address, and what closes the door when it is dropped.
+    open: HashMap<String, (SocketAddr, oneshot::Sender<()>)>,
+}
+
+impl Doors {
+    /// Accepts from `socket` in the place of an older socket of the same listener.
+    fn open(&mut self, worker: &Rc<Worker>, name: &str, socket: TcpListener) -> io::Result<()> {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        let Some(listening) = Listening::at(worker.site(), name.into()) else { return Ok(()) };
+        let (open, closed) = oneshot::channel();
+        self.open.insert(name.to_owned(), (listening.settings().address, open));
+        self.accepting.spawn_local(accept::accept_loop(worker.clone(), listening, socket, closed));
+        Ok(())
+    }
+
+    /// Closes those whose listener is gone or has another address.
+    fn close_all_but(&mut self, site: &Site) {
+        let listeners = &site.policy.config.listeners;
+        self.open.retain(|name, (address, _)| {
+            listeners.iter().any(|listener| listener.name == *name && listener.address == *address)
+        });
+    }
 }

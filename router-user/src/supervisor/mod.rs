@@ -1,103 +1,132 @@
-//! `sni-router run`: starts the router and the terminators, restarts what crashes, passes on a drain.
+//! `sni-router run`: starts the router and the terminators, restarts what crashes, passes on a drain, reloads.
 //! Parses no network input and opens no key file.
 
 mod backoff;
 mod child;
+mod reload;
 mod runtime_dir;
+mod terminator;
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, Mode};
 use nix::unistd::Uid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::child::{Child, Ended, Role, StopPhase};
-use self::runtime_dir::RuntimeDir;
-use crate::commands::load;
+use self::child::{Child, Ended, Retirement, Role, RouterLine, StopPhase};
+use self::reload::{News, Reloader};
+pub(crate) use self::runtime_dir::next_config;
+use self::runtime_dir::{RuntimeDir, RuntimeDirError};
+pub(crate) use self::terminator::program as terminator_program;
+use crate::config_file::{ConfigFile, fingerprint};
 use crate::failure::Failure;
-use crate::identity::router_identity;
+use crate::identity::{Identity, router_identity};
 
 /// Runs until a signal ends it, or until the router cannot start.
 pub fn run(config_file: &Path) -> Result<(), Failure> {
-    let config = load(config_file)?;
+    let seen = fingerprint(config_file);
+    let text = Config::read_file(config_file).map_err(Failure::Config)?;
+    let config = Config::of_file(config_file, &text).map_err(Failure::Config)?;
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
-    let _runtime_dir = RuntimeDir::prepare(&config, identity).map_err(|error| Failure::System(error.to_string()))?;
+    let runtime_dir = prepare(&config, &text, identity).map_err(|error| Failure::System(error.to_string()))?;
     if !Uid::effective().is_root() {
         info!(
             "not started as root: router and terminators share this user's uid, so a tenant's keys are protected by its process alone"
         );
     }
-    let children = children(&config, config_file)?;
+    let (news, heard) = unbounded_channel();
+    let (router, terminators) = start(&config, &runtime_dir.config(), &news)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::System(format!("start the runtime: {error}")))?;
-    runtime.block_on(supervise(&config, children))
+    runtime.block_on(async {
+        let file = ConfigFile::new(config_file, seen);
+        let _ = news.send(News::HelloTimeout(longest_hello(&config)));
+        supervise(Reloader { file, config, runtime_dir, router, terminators, news }, heard).await
+    })
+}
+
+fn prepare(config: &Config, text: &str, router: Identity) -> Result<RuntimeDir, RuntimeDirError> {
+    let runtime_dir = RuntimeDir::prepare(config, router)?;
+    runtime_dir.propose_config(text)?;
+    runtime_dir.adopt_config()?;
+    Ok(runtime_dir)
 }
 
 /// The router first, then one terminator per Terminate tenant.
-fn children(config: &Config, config_file: &Path) -> Result<Vec<Child>, Failure> {
+fn start(
+    config: &Config,
+    config_file: &Path,
+    news: &UnboundedSender<News>,
+) -> Result<(RouterLine, HashMap<String, Retirement>), Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
-    let mut children = vec![Child::router(&program, config_file)];
+    let line = RouterLine::default();
+    let _ = news.send(News::Start(Child::router(&program, config_file, line.clone())));
+    let program = terminator::program_for(config)?;
+    let mut terminators = HashMap::new();
     for tenant in &config.tenants {
         if let Mode::Terminate(_) = tenant.mode {
             let socket = config.handoff_socket(&tenant.name);
-            children.push(Child::terminator(&terminator_program()?, config_file, &tenant.name, &socket));
+            let (child, retirement) = Child::terminator(&program, config_file, &tenant.name, &socket);
+            let _ = news.send(News::Start(child));
+            terminators.insert(tenant.name.clone(), retirement);
         }
     }
-    Ok(children)
+    Ok((line, terminators))
 }
 
-/// The program of the terminators.
-pub(crate) fn terminator_program() -> Result<PathBuf, Failure> {
-    let program =
-        std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
-    let terminator = program.with_file_name(TERMINATOR);
-    if terminator.exists() {
-        Ok(terminator)
-    } else {
-        Err(Failure::System(format!(
-            "{} is missing: it belongs beside sni-router, Terminate tenants need it",
-            terminator.display()
-        )))
-    }
+/// Terminators drain after the router has handed over what it had accepted, which its hello deadline bounds.
+fn longest_hello(config: &Config) -> Duration {
+    config.listeners.iter().map(|listener| listener.client_hello.timeout).max().unwrap_or_default()
 }
 
-async fn supervise(config: &Config, children: Vec<Child>) -> Result<(), Failure> {
+async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::System(format!("watch for signals: {error}")))?;
     let (stop, stopped) = watch::channel(StopPhase::Running);
     let mut running = JoinSet::new();
-    for child in children {
-        running.spawn(child.keep_running(stopped.clone()));
-    }
+    let mut patience = Duration::ZERO;
     let mut failure = None;
-    // Terminators drain after the router has handed over what it had accepted, which its hello deadline bounds.
-    let patience = config.listeners.iter().map(|listener| listener.client_hello.timeout).max().unwrap_or_default();
+    let reload = Arc::new(Notify::new());
+    // Ends with this task; what it has begun is finished by the children that it has started.
+    let reloader = tokio::spawn(reloader.run(Arc::clone(&reload)));
     let mut terminators_drain_at = None;
     loop {
         // Every branch may be dropped: signals stay pending, JoinSet and watch keep their state.
         tokio::select! {
-            ended = running.join_next() => match ended {
-                None => break,
-                Some(Ok(ended)) => {
+            Some(news) = news.recv() => match news {
+                News::Start(child) => {
+                    running.spawn(child.keep_running(stopped.clone()));
+                }
+                News::HelloTimeout(longest) => patience = longest,
+            },
+            Some(ended) = running.join_next() => match ended {
+                Ok(ended) => {
                     if let Ended::Failed { exit_code } = ended.1 {
                         failure = Some(Failure::Child(exit_code));
                     }
                     if ended.0 == Role::Router {
                         advance(&stop, StopPhase::Terminators);
                     }
+                    if running.is_empty() {
+                        break;
+                    }
                 }
-                Some(Err(panicked)) => failure = Some(Failure::System(format!("supervise a child: {panicked}"))),
+                Err(panicked) => failure = Some(Failure::System(format!("supervise a child: {panicked}"))),
             },
             wish = signals.next() => match wish {
-                Wish::Reload => info!("SIGHUP: reloading is not available yet; restart to change the configuration"),
+                Wish::Reload => reload.notify_one(),
                 Wish::Stop => if *stop.borrow() == StopPhase::Running {
                     info!("draining; a second signal stops at once");
+                    reloader.abort();
                     advance(&stop, StopPhase::Router);
                     terminators_drain_at = Some(tokio::time::Instant::now() + patience + HANDOFF_GRACE);
                 } else {
@@ -160,9 +189,6 @@ impl Signals {
         }
     }
 }
-
-/// The terminator's binary, in the same folder as this one.
-const TERMINATOR: &str = "sni-terminator";
 
 /// Added to the hello deadline: the last hand-off is sent within it and needs a moment to arrive.
 const HANDOFF_GRACE: Duration = Duration::from_millis(500);

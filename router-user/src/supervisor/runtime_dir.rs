@@ -1,7 +1,8 @@
-//! The runtime folder: the lock of this instance, and one folder per terminator that only it and the router can enter.
+//! The runtime folder: the lock of this instance, the configuration that is in force, and one folder per terminator that
+//! only it and the router can enter.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::identity::Identity;
 /// The lock of a prepared runtime folder, held for as long as the value lives.
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
+    path: PathBuf,
+    router: Identity,
     _lock: File,
 }
 
@@ -33,6 +36,13 @@ impl RuntimeDir {
         make_folder(path, 0o755)?;
         let lock = lock(path)?;
         make_folder(&path.join("terminators"), 0o755)?;
+        let this = Self { path: path.clone(), router, _lock: lock };
+        this.add_tenants(config)?;
+        Ok(this)
+    }
+
+    /// Makes the folders of the tenants that have none yet.
+    pub(super) fn add_tenants(&self, config: &Config) -> Result<(), RuntimeDirError> {
         for tenant in &config.tenants {
             if let Mode::Terminate(terminate) = &tenant.mode
                 && let Some(folder) = config.handoff_socket(&tenant.name).parent()
@@ -40,12 +50,43 @@ impl RuntimeDir {
                 make_folder(folder, 0o700)?;
                 if Uid::effective().is_root() {
                     // The terminator makes its socket there; of all others only the router's group may pass.
-                    give_away(folder, Uid::from_raw(terminate.identity.uid), router.gid, 0o710)?;
+                    give_away(folder, Uid::from_raw(terminate.identity.uid), self.router.gid, 0o710)?;
                 }
             }
         }
-        Ok(Self { _lock: lock })
+        Ok(())
     }
+
+    /// The configuration that the children are started with: what was last found to be right, whatever has become of
+    /// the file since.
+    pub(super) fn config(&self) -> PathBuf {
+        self.path.join("config.yaml")
+    }
+
+    /// Puts a configuration beside the one in force, where the router can read it after it has dropped its privileges.
+    pub(super) fn propose_config(&self, text: &str) -> Result<(), RuntimeDirError> {
+        let path = next_config(&self.path);
+        let write = || {
+            let options = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&path);
+            options.and_then(|mut file| file.write_all(text.as_bytes()))
+        };
+        write().map_err(io_error("write", &path))?;
+        if Uid::effective().is_root() {
+            give_away(&path, Uid::effective(), self.router.gid, 0o640)?;
+        }
+        Ok(())
+    }
+
+    /// The proposed configuration is in force from now on.
+    pub(super) fn adopt_config(&self) -> Result<(), RuntimeDirError> {
+        let path = self.config();
+        std::fs::rename(next_config(&self.path), &path).map_err(io_error("replace", &path))
+    }
+}
+
+/// Where a configuration is proposed, in a runtime folder.
+pub(crate) fn next_config(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("config.next.yaml")
 }
 
 fn lock(runtime_dir: &Path) -> Result<File, RuntimeDirError> {

@@ -3,24 +3,21 @@
 
 mod backend;
 mod event;
-mod folders;
 mod sources;
 mod trouble;
-mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use connection::files::{Fingerprint, Watch};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 pub(crate) use self::event::{Event, report};
-pub(crate) use self::folders::folders_with_content;
 pub(crate) use self::sources::{Sources, files_of};
 use self::trouble::SETTLING;
-use self::watch::{Fingerprint, Watch};
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
 use crate::live_tls::LiveTls;
 

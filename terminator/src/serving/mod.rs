@@ -111,8 +111,12 @@ async fn run(
 ) -> Result<(), ServeError> {
     let signals = shutdown::Signals::new(supervised)
         .map_err(|source| ServeError::Start { operation: "handle signals", source })?;
-    let listener = HandoffListener::bind(socket, SOCKET_MODE)
-        .map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
+    // A supervisor starts a second terminator of a tenant only to replace the first.
+    let listener = match supervised {
+        true => HandoffListener::succeed(socket, SOCKET_MODE),
+        false => HandoffListener::bind(socket, SOCKET_MODE),
+    };
+    let listener = listener.map_err(|source| ServeError::Bind { path: socket.display().to_string(), source })?;
     let drain_timeout = tenant.drain_timeout;
     let counters = (0..workers.get()).map(|_| WorkerCounters::new()).collect();
     let probes = Arc::new(WorkerCounters::new());

@@ -19,6 +19,7 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    retire: Signal,
     supervised: bool,
     reload: Arc<Notify>,
 }
@@ -29,6 +30,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            retire: signal(SignalKind::user_defined1())?,
             supervised,
             reload: Arc::default(),
         })
@@ -40,14 +42,18 @@ impl Signals {
     }
 
     /// Waits for the reason to stop, then drains: no new connections, `timeout` for established ones, then by force.
-    /// A second SIGTERM forces at once.
+    /// SIGUSR1 is no reason to stop, only to take nothing new: a successor does, and established connections have all
+    /// the time that they want.
     pub(super) async fn until_drained(mut self, drain: &Drain, timeout: Duration, shared: &Shared) {
-        let supervised = self.supervised;
-        let reason = tokio::select! {
-            signal = self.stop() => signal,
-            () = supervisor_gone(), if supervised => "the supervisor is gone",
-        };
+        let mut reason = self.reason_to_drain().await;
         drain.start();
+        while reason == RETIRED {
+            info!(connections = shared.active(), "retired: a successor takes what is new");
+            reason = tokio::select! {
+                () = drain.finished() => return,
+                reason = self.reason_to_drain() => reason,
+            };
+        }
         info!(reason, connections = shared.active(), ?timeout, "draining");
         let deadline = Instant::now() + timeout;
         tokio::select! {
@@ -59,11 +65,21 @@ impl Signals {
         drain.finished().await;
     }
 
+    async fn reason_to_drain(&mut self) -> &'static str {
+        let supervised = self.supervised;
+        // Every branch may be dropped: signals stay pending.
+        tokio::select! {
+            reason = self.stop() => reason,
+            () = supervisor_gone(), if supervised => "the supervisor is gone",
+        }
+    }
+
     /// SIGTERM, or Ctrl-C where nobody supervises: a terminal's SIGINT goes to the whole process group, and the
     /// supervisor says itself when it wants to drain.
     async fn stop(&mut self) -> &'static str {
         loop {
             tokio::select! {
+                Some(()) = self.retire.recv() => return RETIRED,
                 Some(()) = self.terminate.recv() => return "SIGTERM",
                 Some(()) = self.interrupt.recv(), if !self.supervised => return "SIGINT",
                 Some(()) = self.hang_up.recv() => self.reload.notify_one(),
@@ -71,3 +87,5 @@ impl Signals {
         }
     }
 }
+
+const RETIRED: &str = "SIGUSR1";

@@ -64,11 +64,30 @@ impl Site {
         setup: impl FnOnce(Setup) -> Setup,
         prepare: impl FnOnce(&Network),
     ) -> Option<Self> {
+        Self::started_by(scenario, setup, prepare, RouterProcess::start)
+    }
+
+    /// The same, with a router that is started in another way.
+    pub(super) fn started_by(
+        scenario: &str,
+        setup: impl FnOnce(Setup) -> Setup,
+        prepare: impl FnOnce(&Network),
+        start: impl FnOnce(Setup) -> anyhow::Result<RouterProcess> + Send,
+    ) -> Option<Self> {
         if !require_root(scenario).unwrap() {
             return None;
         }
         let network = network();
         prepare(&network);
+        Some(Self::on(network, setup, start))
+    }
+
+    /// On a network of the scenario's own.
+    pub(super) fn on(
+        network: Network,
+        setup: impl FnOnce(Setup) -> Setup,
+        start: impl FnOnce(Setup) -> anyhow::Result<RouterProcess> + Send,
+    ) -> Self {
         let served = Arc::new(AtomicU64::new(0));
         let failures: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
         let backends =
@@ -91,8 +110,8 @@ impl Site {
             .tenant(Tenant::passthrough("four", &[NAME], backends[0].address()))
             .tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address()));
         let setup = setup(base);
-        let router = network.router.run(|| RouterProcess::start(setup)).unwrap();
-        Some(Self { network, router, served, failures, _backends: backends })
+        let router = network.router.run(|| start(setup)).unwrap();
+        Self { network, router, served, failures, _backends: backends }
     }
 
     fn tail_of_log(&self) -> String {
@@ -124,7 +143,8 @@ impl Site {
         })
         .unwrap();
         let page = self.network.router.run(|| self.router.admin_get("/metrics")).unwrap().body;
-        assert_eq!(metrics.sum(PATHS, &[("path", path)]), connections as f64, "{page}");
+        let log = self.tail_of_log();
+        assert_eq!(metrics.sum(PATHS, &[("path", path)]), connections as f64, "{page}\n{log}");
         assert_eq!(metrics.sum(PATHS, &[]), connections as f64, "{page}");
         if path == "cut_through" {
             let forwarded = [("program", "cut_through"), ("verdict", "forwarded")];
@@ -166,11 +186,16 @@ impl Site {
 /// Three hosts whose router leaves ports for cut-through.
 pub(super) fn network() -> Network {
     let network = Network::isolated().unwrap();
+    leave_ports(&network);
+    network
+}
+
+/// For cut-through.
+pub(super) fn leave_ports(network: &Network) {
     network.router.set("ipv4/ip_local_port_range", "32768 60999").unwrap();
     // Cut-through does not need it, and a packet that it lets through must not find its way.
     network.router.set("ipv4/ip_forward", "0").unwrap();
     network.router.set("ipv6/conf/all/forwarding", "0").unwrap();
-    network
 }
 
 /// The client's end of a plan.

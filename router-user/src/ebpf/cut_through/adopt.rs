@@ -9,6 +9,7 @@ use router_common::cut_through::{Address, BACKEND, CLIENT, FlowKey, LifeStage, r
 
 use super::collector::{NewFlow, Owner};
 use super::raw::FlowTable;
+use super::record;
 use super::shared::State;
 
 /// A flow of which both keys are there.
@@ -47,7 +48,7 @@ pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTabl
             local,
             backend,
             port: towards_backend.port(),
-            carried: record.stage == LifeStage::Carried as u32,
+            carried: record.stage == LifeStage::Carried as u16,
         });
     }
     Ok(found)
@@ -55,11 +56,11 @@ pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTabl
 
 /// Hands a flow to the collector.
 pub(super) fn adopt(state: &State, found: Found) {
-    // Nobody remembers which tenant's time-out applies before the configuration is asked.
-    let idle_timeout = if found.carried { ADOPTED_IDLE_TIMEOUT } else { Duration::ZERO };
+    let record = state.table.read(found.place);
+    let idle_timeout = if found.carried { record::idle_timeout(&record) } else { Duration::ZERO };
     state.hand_over(NewFlow {
         place: found.place,
-        generation: state.table.read(found.place).generation,
+        generation: record.generation,
         keys: found.keys,
         client: found.client,
         local: found.local,
@@ -72,6 +73,11 @@ pub(super) fn adopt(state: &State, found: Found) {
 }
 
 impl NewFlow {
+    /// Who began each of the two connections, and to whom.
+    pub(super) fn connections(&self) -> [(SocketAddr, SocketAddr); 2] {
+        [(self.client, self.local), (SocketAddr::new(self.local_towards_backend(), self.port), self.backend)]
+    }
+
     /// Our address towards the backend.
     pub(super) fn local_towards_backend(&self) -> IpAddr {
         ends(&self.keys[BACKEND]).1.ip()
@@ -97,6 +103,3 @@ fn address(address: &Address) -> IpAddr {
     }
     IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
 }
-
-/// As long as the default of `idleTimeout` is.
-const ADOPTED_IDLE_TIMEOUT: Duration = Duration::from_secs(600);

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -13,15 +13,16 @@ use aya::maps::{MapData, RingBuf};
 use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::conntrack::Conntrack;
 use super::ending::reset_both;
-use super::flows::{FlowEnd, FlowOutcome};
+use super::flows::{EndSender, FlowEnd, FlowOutcome, Place};
 use super::install::Opening;
 use super::raw::{self, field};
 use super::record::{Identity, delivered};
 use super::shared::State;
+use super::watch::Watch;
 
 /// A flow that was just switched, or one that a former process left.
 #[derive(Debug)]
@@ -44,8 +45,8 @@ pub(super) struct NewFlow {
 /// Who hears of a flow's end.
 #[derive(Debug)]
 pub(super) enum Owner {
-    /// The connection's own task.
-    Task(oneshot::Sender<FlowEnd>),
+    /// The worker that accepted it.
+    Worker(EndSender),
     /// Nobody of this process: the flow's record says who it was.
     Adopted,
     /// It has been told.
@@ -73,63 +74,74 @@ pub(super) struct Collector {
     state: Arc<State>,
     events: RingBuf<MapData>,
     arrivals: Receiver<NewFlow>,
-    on_adopted_end: OnAdoptedEnd,
+    /// To be told.
+    adopted_ends: Vec<AdoptedEnd>,
     live: HashMap<u32, NewFlow>,
     /// Flows that are over, in the order in which their places become free.
     lingering: VecDeque<(Instant, u32)>,
     /// Flows whose RST may have been meant for nobody, and when to look again.
     doubtful: VecDeque<(Instant, u32)>,
     next_sweep: Instant,
+    conntrack: Conntrack,
 }
 
 impl Collector {
-    pub(super) fn new(
-        state: Arc<State>,
-        events: RingBuf<MapData>,
-        arrivals: Receiver<NewFlow>,
-        on_adopted_end: OnAdoptedEnd,
-    ) -> Self {
+    pub(super) fn new(state: Arc<State>, events: RingBuf<MapData>, arrivals: Receiver<NewFlow>) -> Self {
         Self {
             state,
             events,
             arrivals,
-            on_adopted_end,
+            adopted_ends: Vec::new(),
             live: HashMap::new(),
             lingering: VecDeque::new(),
             doubtful: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
+            conntrack: Conntrack::default(),
         }
     }
 
     /// Runs for as long as the process does.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, mut watch: Watch, on_adopted_end: &OnAdoptedEnd) {
         loop {
-            self.wait();
-            let (acknowledged, ended) = self.collect();
-            self.close(&acknowledged);
-            for place in ended {
-                self.ended(place);
-            }
-            let now = Instant::now();
-            self.look_again(now);
-            self.free(now);
-            if now >= self.next_sweep {
-                self.sweep();
-                self.next_sweep = now + SWEEP_INTERVAL;
-            }
+            self.turn(SWEEP_INTERVAL, Some(watch.as_fd()));
+            watch.look();
+            self.adopted_ends.drain(..).for_each(on_adopted_end);
         }
     }
 
-    /// Until there is an event, or something is due. Events that come close together are taken together.
-    fn wait(&self) {
+    /// Waits until there is an event, something is due or something can be read from `other`, for this long at most;
+    /// then does what there is to do.
+    pub(super) fn turn(&mut self, most: Duration, other: Option<BorrowedFd<'_>>) {
+        self.wait(most, other);
+        let (acknowledged, ended) = self.collect();
+        self.close(&acknowledged);
+        for place in ended {
+            self.ended(place);
+        }
+        let now = Instant::now();
+        self.look_again(now);
+        self.free(now);
+        if now >= self.next_sweep {
+            self.sweep();
+            self.next_sweep = now + SWEEP_INTERVAL;
+        }
+    }
+
+    /// Events that come close together are taken together.
+    fn wait(&self, most: Duration, other: Option<BorrowedFd<'_>>) {
         let now = Instant::now();
         let due = [self.lingering.front(), self.doubtful.front()].into_iter().flatten().map(|(due, _)| *due);
         let due = due.fold(self.next_sweep, Instant::min);
-        let patience = due.saturating_duration_since(now).max(BATCH);
+        let patience = due.saturating_duration_since(now).max(BATCH).min(most);
         let patience =
             Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: i64::from(patience.subsec_nanos()) };
         let events = self.events.as_fd();
-        if poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&patience)).is_ok_and(|ready| ready > 0) {
+        let mut sources: Vec<_> = [Some(&events), other.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|source| PollFd::new(source, PollFlags::IN))
+            .collect();
+        if poll(&mut sources, Some(&patience)).is_ok_and(|ready| ready > 0) {
             thread::sleep(BATCH);
         }
     }
@@ -177,13 +189,15 @@ impl Collector {
             warn!(%error, "membarrier(2)");
             thread::sleep(Duration::from_millis(50));
         }
+        let mut alone = Vec::new();
         for place in places {
             let Some(flow) = self.live.get_mut(place) else { continue };
             let Some(mut opening) = flow.opening.take() else { continue };
             match opening.bring(&self.state, *place) {
                 Ok(false) => {
                     opening.vanish();
-                    self.state.table.set_stage(*place, LifeStage::Carried as u32);
+                    self.state.table.set_stage(*place, LifeStage::Carried as u16);
+                    alone.extend(flow.connections());
                 }
                 Ok(true) => flow.opening = Some(opening),
                 Err(error) => {
@@ -193,6 +207,7 @@ impl Collector {
                 }
             }
         }
+        self.conntrack.forget(&alone);
     }
 
     /// The programs have seen the end of a flow.
@@ -244,11 +259,11 @@ impl Collector {
         let [client_to_backend, backend_to_client] = delivered(record);
         let end = FlowEnd { client_to_backend, backend_to_client, outcome };
         match std::mem::replace(&mut flow.owner, Owner::Told) {
-            Owner::Task(task) => {
-                // A task that is gone has been dropped by a drain: the line is the next process's.
-                let _ = task.send(end);
+            Owner::Worker(worker) => {
+                // A worker that is gone has been drained: the line is the next process's.
+                let _ = worker.send((Place { index: place, generation: flow.generation }, end));
             }
-            Owner::Adopted => (self.on_adopted_end)(AdoptedEnd {
+            Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
                 identity: Identity {
                     connection: record.connection,
                     accepted_unix_ms: record.accepted_unix_ms,
@@ -263,16 +278,18 @@ impl Collector {
         self.lingering.push_back((Instant::now() + LINGER, place));
     }
 
+    /// As many at a time as are due, so that their keys go with one call.
     fn free(&mut self, now: Instant) {
-        while let Some(&(due, place)) = self.lingering.front()
-            && due <= now
-        {
-            self.lingering.pop_front();
-            if let Some(flow) = self.live.remove(&place) {
-                self.state.withdraw(place, &flow.keys);
-                self.state.give_back_place(place);
-                self.state.ports.give_back(flow.backend, flow.port);
-            }
+        let due = self.lingering.iter().take_while(|(due, _)| *due <= now).count();
+        if due == 0 {
+            return;
+        }
+        let places = self.lingering.drain(..due).map(|(_, place)| place);
+        let flows: Vec<_> = places.filter_map(|place| self.live.remove(&place)).collect();
+        self.state.withdraw(flows.iter().map(|flow| (flow.place, &flow.keys)));
+        for flow in flows {
+            self.state.give_back_place(flow.place);
+            self.state.ports.give_back(flow.backend, flow.port);
         }
     }
 
@@ -320,7 +337,7 @@ impl Collector {
     fn abort(&mut self, place: u32, outcome: FlowOutcome) {
         let Some(flow) = self.live.get_mut(&place) else { return };
         // First the keys: what the ends still send is answered by the local TCP with a RST of exactly their numbers.
-        self.state.withdraw(place, &flow.keys);
+        self.state.withdraw([(place, &flow.keys)]);
         let record = self.state.table.read(place);
         debug!(?outcome, client = %flow.client, backend = %flow.backend, "cut-through: a flow is ended");
         match flow.opening.take() {

@@ -103,6 +103,7 @@ mod tests {
             announced_segment: 1460,
             received: 517,
             sent: 0,
+            unsent: 0,
             out_of_order: 0,
         }
     }

@@ -30,6 +30,8 @@ label_set! {
         SegmentSize = "segment_size",
         /// Timestamps in microseconds (the route's feature tcp_usec_ts).
         MicrosecondTimestamps = "microsecond_timestamps",
+        /// An interface merges packets beyond what can be translated (LRO, or GRO by fragment list).
+        ReceiveOffload = "receive_offload",
         /// IP options.
         IpOptions = "ip_options",
         /// More bytes are waiting than are sent in one go.

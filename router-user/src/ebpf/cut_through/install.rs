@@ -15,13 +15,12 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::oneshot;
 
 use super::CutThrough;
 use super::collector::{NewFlow, Owner};
 use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
-use super::flows::FlowEnd;
+use super::flows::{EndSender, Place};
 use super::raw::{self, Repair, Sequences};
 use super::record::{self, Identity, Numbers, Side};
 use super::shared::State;
@@ -38,7 +37,7 @@ pub struct Candidate {
 /// A connection to a backend.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The socket.
+    /// The socket; without TCP_NODELAY as long as there is an attempt.
     pub backend: TcpStream,
     /// How to go on, or why the connection can only be relayed.
     pub attempt: Result<Attempt, Fallback>,
@@ -53,19 +52,6 @@ pub struct Attempt {
     backend: SocketAddr,
     port: u16,
 }
-
-/// A connection that was switched.
-#[derive(Debug)]
-pub struct Carried {
-    /// Tells of the end.
-    pub end: oneshot::Receiver<FlowEnd>,
-    /// For [`CutThrough::is_alone`].
-    pub place: Place,
-}
-
-/// A flow's place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub(super) u32);
 
 /// Why a connection was not cut through.
 #[derive(Debug)]
@@ -84,13 +70,13 @@ pub enum NotCut {
 }
 
 impl CutThrough {
-    /// Decides over the client alone, so that the dial can offer the backend what the client has.
-    pub fn prepare(&self, client: &TcpStream) -> Result<Candidate, Fallback> {
-        let peer = canonical(client.peer_addr()?);
+    /// Decides over the client alone, so that the dial can offer the backend what the client has. `peer` is the socket's.
+    pub fn prepare(&self, client: &TcpStream, peer: SocketAddr) -> Result<Candidate, Fallback> {
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
         let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        self.untouched(sighting)?;
         if raw::has_ip_options(client) {
             return Err(Fallback::IpOptions);
         }
@@ -137,7 +123,8 @@ impl CutThrough {
         Ok(Dialled { backend: socket, attempt: Err(reason.unwrap_or(Fallback::NoPort)) })
     }
 
-    /// Hands both connections to the kernel, or says why not. `idle_timeout` ends the flow when neither end sends.
+    /// Hands both connections to the kernel, or says why not. `idle_timeout` ends the flow when neither end sends;
+    /// `to_worker` hears of its end.
     pub fn install(
         &self,
         attempt: Attempt,
@@ -145,7 +132,8 @@ impl CutThrough {
         backend: TcpStream,
         identity: &Identity,
         idle_timeout: Duration,
-    ) -> Result<Carried, NotCut> {
+        to_worker: EndSender,
+    ) -> Result<Place, NotCut> {
         let place = match self.ready(&attempt, &client, &backend) {
             Ok(ready) => self.state.take_place().ok_or(Fallback::MapFull).map(|place| (ready, place)),
             Err(reason) => Err(reason),
@@ -155,7 +143,7 @@ impl CutThrough {
             Err(reason) => return Err(self.relay(&attempt, client, backend, reason)),
         };
         let generation = self.state.table.read(place).generation.wrapping_add(1);
-        let flow = record::flow(&client_side, &backend_side, identity, generation);
+        let flow = record::flow(&client_side, &backend_side, identity, generation, idle_timeout);
         let keys = [client_side.key(), backend_side.key()];
         self.state.table.write(place, flow);
         // From here on a crash resets the backend, and through it the client; see `Opening`.
@@ -181,7 +169,7 @@ impl CutThrough {
             match opening.bring(&self.state, place) {
                 Ok(_) => Ok(opening),
                 Err(error) => {
-                    self.state.withdraw(place, &keys);
+                    self.state.withdraw([(place, &keys)]);
                     opening.reset();
                     Err(error)
                 }
@@ -189,7 +177,6 @@ impl CutThrough {
         });
         match opened {
             Ok(opening) => {
-                let (owner, end) = oneshot::channel();
                 self.state.hand_over(NewFlow {
                     place,
                     generation,
@@ -200,12 +187,12 @@ impl CutThrough {
                     port: attempt.port,
                     opening: Some(opening),
                     idle_timeout,
-                    owner: Owner::Task(owner),
+                    owner: Owner::Worker(to_worker),
                 });
-                Ok(Carried { end, place: Place(place) })
+                Ok(Place { index: place, generation })
             }
             Err(error) => {
-                self.state.withdraw(place, &keys);
+                self.state.withdraw([(place, &keys)]);
                 self.state.give_back_place(place);
                 self.state.ports.give_back(attempt.backend, attempt.port);
                 Err(NotCut::Broken(error))
@@ -217,8 +204,14 @@ impl CutThrough {
     fn relay(&self, attempt: &Attempt, client: TcpStream, backend: TcpStream, reason: Fallback) -> NotCut {
         let _ = raw::set_repair(&client, Repair::OffWithoutProbe);
         let _ = raw::set_repair(&backend, Repair::OffWithoutProbe);
+        let _ = backend.set_nodelay(true);
         self.state.ports.give_back(attempt.backend, attempt.port);
         NotCut::Relay { client, backend, reason }
+    }
+
+    /// Whether packets reach the program as their sender made them, or merged so that they can be cut again.
+    fn untouched(&self, sighting: Sighting) -> Result<(), Fallback> {
+        if self.state.merges(sighting.arrives) { Err(Fallback::ReceiveOffload) } else { Ok(()) }
     }
 
     fn socket(&self, candidate: &Candidate, backend: SocketAddr, port: u16) -> io::Result<TcpSocket> {
@@ -241,11 +234,13 @@ impl CutThrough {
     /// without a word even if this process dies; the backend's is left as it was.
     fn ready(&self, attempt: &Attempt, client: &TcpStream, backend: &TcpStream) -> Result<(Side, Side), Fallback> {
         let backend_info = raw::connection_info(backend)?;
-        eligibility::both(&raw::connection_info(client)?, &backend_info)?;
         let local = canonical(backend.local_addr()?);
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
+        self.untouched(sighting)?;
         let numbers = numbers(backend)?;
         raw::set_repair(backend, Repair::OffWithoutProbe)?;
+        // Repair mode has ended it (net/ipv4/tcp.c, TCP_REPAIR), and other backends are dialled from the same port.
+        SockRef::from(backend).set_reuse_address(true)?;
         let backend_side = Side { peer: attempt.backend, local, info: backend_info, numbers, unread: 0, sighting };
 
         let mut client_side = Side {
@@ -267,6 +262,13 @@ impl CutThrough {
             client_side.numbers.receive = receive;
         }
         eligibility::both(&client_side.info, &backend_info)?;
+        // What was seen may have been another connection's, of the same addresses and ports.
+        if client_side.peers_syn() != client_side.sighting.sequence {
+            return Err(Fallback::ClientNotSeen);
+        }
+        if backend_side.own_syn() != backend_side.sighting.sequence {
+            return Err(Fallback::BackendNotSeen);
+        }
         let bytes = client_side.unread as usize;
         if bytes > SMALL && make_room(backend)? < bytes * 2 {
             return Err(Fallback::LongHello);

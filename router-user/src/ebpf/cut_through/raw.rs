@@ -35,8 +35,10 @@ pub(super) struct ConnectionInfo {
     pub(super) announced_segment: u32,
     /// Payload bytes received in order, a FIN included.
     pub(super) received: u64,
-    /// Payload bytes sent.
+    /// Payload bytes sent, those that were sent again counted once.
     pub(super) sent: u64,
+    /// Payload bytes that wait to be sent.
+    pub(super) unsent: u32,
     /// Segments that arrived out of order.
     pub(super) out_of_order: u32,
 }
@@ -127,7 +129,8 @@ pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
         send_segment: word(16),
         announced_segment: word(84),
         received: long(128),
-        sent: long(200),
+        sent: long(200).wrapping_sub(long(208)),
+        unsent: word(144),
         out_of_order: word(224),
     })
 }
@@ -156,27 +159,6 @@ pub(super) fn wait_for_packets_on_their_way() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The kind of hardware behind an interface (ARPHRD_*, include/uapi/linux/if_arp.h).
-pub(super) fn hardware_type(interface: &str) -> io::Result<u16> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-    // SAFETY: ifreq is plain data for which zeroes are valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *place = byte.cast_signed();
-    }
-    // SAFETY: the descriptor is open; SIOCGIFHWADDR reads the name and writes the union's ifru_hwaddr.
-    let family = unsafe {
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        request.ifr_ifru.ifru_hwaddr.sa_family
-    };
-    Ok(family)
-}
-
 /// Adds or overwrites both keys with one call.
 pub(super) fn insert_keys(map: BorrowedFd<'_>, keys: &[FlowKey; 2], values: &[u32; 2]) -> io::Result<()> {
     let mut attributes = BatchAttributes {
@@ -192,13 +174,26 @@ pub(super) fn insert_keys(map: BorrowedFd<'_>, keys: &[FlowKey; 2], values: &[u3
     bpf(BPF_MAP_UPDATE_BATCH, &mut attributes)
 }
 
-/// Removes a key; whether it was there.
-pub(super) fn remove_key(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<bool> {
-    let mut attributes = ElementAttributes::new(map, key);
-    match bpf(BPF_MAP_DELETE_ELEM, &mut attributes) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
+/// Removes all of them, as far as they are there, with one call per key that is not.
+pub(super) fn remove_keys(map: BorrowedFd<'_>, mut keys: &[FlowKey]) {
+    while !keys.is_empty() {
+        let mut attributes = BatchAttributes {
+            in_batch: 0,
+            out_batch: 0,
+            keys: keys.as_ptr().addr() as u64,
+            values: 0,
+            count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            map: map.as_raw_fd().cast_unsigned(),
+            element_flags: 0,
+            flags: 0,
+        };
+        // Ends at the first key that is missing, and says how many came before it (kernel/bpf/syscall.c,
+        // generic_map_delete_batch).
+        let removed = match bpf(BPF_MAP_DELETE_BATCH, &mut attributes) {
+            Ok(()) => keys.len(),
+            Err(_) => (attributes.count as usize).saturating_add(1).min(keys.len()),
+        };
+        keys = &keys[removed..];
     }
 }
 
@@ -255,6 +250,11 @@ impl FlowTable {
         Ok(Self { start, count })
     }
 
+    /// How many flows there can be.
+    pub(super) fn places(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn read(&self, index: u32) -> Flow {
         // SAFETY: `place` is inside the mapping, and every bit pattern is a valid Flow.
         unsafe { self.place(index).read_volatile() }
@@ -286,6 +286,11 @@ impl FlowTable {
         unsafe { (&raw const (*self.place(index)).client_key_released).read_volatile() != 0 }
     }
 
+    pub(super) fn release_client_key(&self, index: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.place(index)).client_key_released).write_volatile(1) };
+    }
+
     /// Whether the programs have reported the end.
     pub(super) fn ended(&self, index: u32) -> bool {
         // SAFETY: as above.
@@ -298,12 +303,12 @@ impl FlowTable {
         unsafe { (&raw mut (*self.place(index)).ended).write_volatile(0) };
     }
 
-    pub(super) fn stage(&self, index: u32) -> u32 {
+    pub(super) fn stage(&self, index: u32) -> u16 {
         // SAFETY: as above.
         unsafe { (&raw const (*self.place(index)).stage).read_volatile() }
     }
 
-    pub(super) fn set_stage(&self, index: u32, stage: u32) {
+    pub(super) fn set_stage(&self, index: u32, stage: u16) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.place(index)).stage).write_volatile(stage) };
     }
@@ -454,5 +459,5 @@ const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 /// enum bpf_cmd (include/uapi/linux/bpf.h).
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;

@@ -1,8 +1,11 @@
 //! From what two sockets say to the record of a flow: shifts, scales and checksum differences. Pure.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use router_common::cut_through::{Address, BACKEND, CLEAR_ECN, CLIENT, Direction, Flow, FlowKey, LifeStage, Sighting};
+use router_common::cut_through::{
+    Address, BACKEND, CLEAR_ECN, CLIENT, Direction, Flow, FlowKey, LAST_AT, LifeStage, Sighting,
+};
 
 use super::raw::{ConnectionInfo, ECN, contract_address};
 
@@ -39,6 +42,16 @@ impl Side {
         key(self.peer, self.local)
     }
 
+    /// The sequence number of the SYN of the connection, if the peer began it.
+    pub(super) fn peers_syn(&self) -> u32 {
+        self.numbers.receive.wrapping_sub(self.info.received as u32).wrapping_sub(1)
+    }
+
+    /// The same if we began it.
+    pub(super) fn own_syn(&self) -> u32 {
+        self.numbers.send.wrapping_sub(self.info.unsent).wrapping_sub(self.info.sent as u32).wrapping_sub(1)
+    }
+
     /// The number of the first byte that is the other end's to have.
     pub(super) fn stream_start(&self) -> u32 {
         self.numbers.receive.wrapping_sub(self.unread)
@@ -71,7 +84,13 @@ pub struct Identity {
 }
 
 /// The record. The client's bytes up to `client.numbers.receive` still have to be sent by our own TCP.
-pub(super) fn flow(client: &Side, backend: &Side, identity: &Identity, generation: u32) -> Flow {
+pub(super) fn flow(
+    client: &Side,
+    backend: &Side,
+    identity: &Identity,
+    generation: u32,
+    idle_timeout: Duration,
+) -> Flow {
     // The first byte of the client's stream has the first number that we send to the backend.
     let stream_start = client.stream_start();
     let forward = backend.numbers.send.wrapping_sub(stream_start);
@@ -97,13 +116,22 @@ pub(super) fn flow(client: &Side, backend: &Side, identity: &Identity, generatio
         generation,
         ended: 0,
         client_key_released: 0,
-        stage: LifeStage::Opening as u32,
+        stage: LifeStage::Opening as u16,
         connection: identity.connection,
         accepted_unix_ms: identity.accepted_unix_ms,
         stream_starts: [backend.numbers.send, client.numbers.send],
         names: identity.names,
         expected: backend.numbers.receive,
-        zero: 0,
+        idle_timeout_ms: idle_timeout.as_millis().try_into().unwrap_or(u32::MAX),
+        last_at: LAST_AT,
+    }
+}
+
+/// As the configuration had it when the flow began; what is longer than seven weeks is for ever.
+pub(super) fn idle_timeout(flow: &Flow) -> Duration {
+    match flow.idle_timeout_ms {
+        u32::MAX => Duration::MAX,
+        milliseconds => Duration::from_millis(milliseconds.into()),
     }
 }
 
@@ -176,7 +204,7 @@ mod tests {
             info: ConnectionInfo { send_scale: 7, receive_scale: 9, ..ConnectionInfo::default() },
             numbers: Numbers { send, receive, timestamp_offset: 5 },
             unread,
-            sighting: Sighting { arrives: 2, leaves: 3 },
+            sighting: Sighting { arrives: 2, leaves: 3, ..Sighting::default() },
         }
     }
 
@@ -184,7 +212,7 @@ mod tests {
     fn numbers_of_one_connection_become_those_of_the_other() {
         let client = side("10.0.1.2:40000", "10.0.1.1:443", 1000, 500_100, 100);
         let backend = side("10.0.2.2:8443", "10.0.2.1:20000", u32::MAX - 49, 7000, 0);
-        let flow = flow(&client, &backend, &Identity::default(), 1);
+        let flow = flow(&client, &backend, &Identity::default(), 1, Duration::from_secs(600));
         // The client's byte 100 is the backend's byte 100.
         assert_eq!(500_100_u32.wrapping_add(flow.directions[CLIENT].sequence_shift), 50);
         assert_eq!(flow.hello_end, 50);
@@ -199,7 +227,7 @@ mod tests {
     fn checksum_differences_are_what_rfc_1624_wants() {
         let client = side("10.0.1.2:40000", "10.0.1.1:443", 0, 0, 0);
         let backend = side("10.0.2.2:8443", "10.0.2.1:20000", 0, 0, 0);
-        let flow = flow(&client, &backend, &Identity::default(), 1);
+        let flow = flow(&client, &backend, &Identity::default(), 1, Duration::from_secs(600));
         let sum16 = |words: &[u32]| {
             let mut sum = words.iter().map(|word| u64::from(word >> 16) + u64::from(word & 0xffff)).sum::<u64>();
             while sum >> 16 != 0 {
@@ -220,7 +248,7 @@ mod tests {
     fn what_is_acknowledged_is_delivered_and_a_fin_is_no_byte() {
         let client = side("10.0.1.2:40000", "10.0.1.1:443", 1000, 500_100, 100);
         let backend = side("10.0.2.2:8443", "10.0.2.1:20000", 9, 7000, 0);
-        let mut flow = flow(&client, &backend, &Identity::default(), 1);
+        let mut flow = flow(&client, &backend, &Identity::default(), 1, Duration::from_secs(600));
         assert_eq!(delivered(&flow), [0, 0]);
         flow.directions[BACKEND].acknowledged += 101;
         flow.directions[BACKEND].fin_acknowledged = 1;

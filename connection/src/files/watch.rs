@@ -18,7 +18,7 @@ use super::folders::folders_on_the_way;
 
 /// Watches the folders of some files with inotify(7), which names no right that a confined process would lack.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     /// `None` where the kernel gives no inotify instance: then there is only polling.
     inotify: Option<AsyncFd<OwnedFd>>,
     watched: HashSet<i32>,
@@ -26,7 +26,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Watches nothing yet. The error is why there is only polling.
-    pub(super) fn new() -> (Self, Option<io::Error>) {
+    pub fn new() -> (Self, Option<io::Error>) {
         let inotify =
             inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(io::Error::from).and_then(registered);
         let (inotify, error) = match inotify {
@@ -37,7 +37,7 @@ impl Watch {
     }
 
     /// Watches what leads to these files now. A folder that this uid may not list is left to the polling.
-    pub(super) fn follow<'p>(&mut self, files: impl Iterator<Item = &'p PathBuf>) {
+    pub fn follow<'p>(&mut self, files: impl Iterator<Item = &'p PathBuf>) {
         let Some(inotify) = &self.inotify else { return };
         let folders: BTreeSet<PathBuf> = files.flat_map(|file| folders_on_the_way(file)).collect();
         let now: HashSet<i32> = folders
@@ -53,7 +53,7 @@ impl Watch {
 
     /// Resolves when something has changed, and then nothing for a moment; in any case after a while. Cancel-safe: what
     /// a cancelled call has taken from the kernel, the next look at the files sees.
-    pub(super) async fn something_may_have_changed(&self) {
+    pub async fn something_may_have_changed(&self) {
         let Some(inotify) = &self.inotify else { return sleep(POLL_INTERVAL_ALONE).await };
         if timeout_at(Instant::now() + POLL_INTERVAL, drain_events(inotify)).await.is_err() {
             return;
@@ -91,10 +91,11 @@ async fn drain_events(inotify: &AsyncFd<OwnedFd>) {
 
 /// What tells two states of a file apart without reading it; a file that is not there is a state too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<Option<[i64; 6]>>);
+pub struct Fingerprint(Vec<Option<[i64; 6]>>);
 
 impl Fingerprint {
-    pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Self {
+    /// Of these files, in this order.
+    pub fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Self {
         Self(files.map(|file| state(file)).collect())
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn folders_on_the_way(path: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// The folders whose content belongs to the configured path itself, that is without the one that holds its folder.
-pub(crate) fn folders_with_content(path: &Path) -> BTreeSet<PathBuf> {
+pub fn folders_with_content(path: &Path) -> BTreeSet<PathBuf> {
     let mut folders = folders_on_the_way(path);
     if let Ok(absolute) = std::path::absolute(path)
         && let Some(outer) = absolute.ancestors().nth(2)

@@ -1,0 +1,156 @@
+//! A running router's main task: takes signals, orders of the supervisor and changes of the configuration file, until the
+//! drain is over.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::connection::Drain;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::reload::{Prepared, ReloadOutcome, Reloader};
+use super::worker::Shared;
+use crate::config_file::ConfigFile;
+use crate::supervision::{Answer, Line, Order};
+
+/// From their construction on, signals wait here instead of ending the process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Who says when to reload.
+pub(super) enum Authority {
+    /// The supervisor, which has the configuration to be read at this path. It starts and ends terminators in between.
+    Supervisor { line: Line, next: PathBuf },
+    /// The file itself, and SIGHUP.
+    File(ConfigFile),
+    /// Nobody: the process was started as if it had a supervisor.
+    Nobody,
+}
+
+impl Authority {
+    /// The router's, that was started with `config_file`. Needs a tokio runtime with I/O.
+    pub(super) fn of(file: ConfigFile, supervised: bool, runtime_dir: &Path) -> Self {
+        if !supervised {
+            return Self::File(file);
+        }
+        match Line::of_standard_input() {
+            Ok(line) => Self::Supervisor { line, next: crate::supervisor::next_config(runtime_dir) },
+            Err(error) => {
+                warn!(%error, "standard input is no supervisor's: its end will not be noticed, and nobody reloads");
+                Self::Nobody
+            }
+        }
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) -> Wish {
+        match self {
+            Self::Nobody => std::future::pending().await,
+            Self::File(file) => {
+                file.changed().await;
+                Wish::Reload
+            }
+            Self::Supervisor { line, .. } => line.next_order().await.map_or(Wish::Stop, Wish::Obey),
+        }
+    }
+}
+
+/// What a running router is to do.
+enum Wish {
+    Stop,
+    Reload,
+    Obey(Order),
+}
+
+/// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    reloader: &Reloader,
+    workers: usize,
+    drain: Drain,
+    mut authority: Authority,
+    mut signals: Signals,
+) {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let mut prepared = None;
+    loop {
+        // Every branch may be dropped: signals stay pending, and the authority says so of its waiting.
+        let wish = tokio::select! {
+            _ = signals.terminate.recv() => Wish::Stop,
+            _ = signals.interrupt.recv() => Wish::Stop,
+            _ = signals.hangup.recv() => Wish::Reload,
+            wish = authority.next() => wish,
+        };
+        match (wish, &mut authority) {
+            (Wish::Stop, _) => break,
+            (Wish::Reload, Authority::File(file)) => reload(shared, reloader, file.path()).await,
+            (Wish::Obey(order), Authority::Supervisor { line, next }) => {
+                let answer = obey(order, shared, reloader, next, &mut prepared).await;
+                line.answer(&answer).await;
+            }
+            _ => info!("SIGHUP: the supervisor reloads, not the router"),
+        }
+    }
+    shared.steering.end();
+    drain.start();
+    info!(connections = held(shared), "draining");
+    tokio::select! {
+        _ = shared.ended.acquire_many(workers) => {}
+        _ = signals.terminate.recv() => drain.force(),
+        _ = signals.interrupt.recv() => drain.force(),
+    }
+}
+
+async fn obey(
+    order: Order,
+    shared: &Shared,
+    reloader: &Reloader,
+    next: &Path,
+    prepared: &mut Option<Prepared>,
+) -> Answer {
+    match order {
+        Order::Prepare => match reloader.prepare(next) {
+            Ok(ready) => *prepared = Some(ready),
+            Err(error) => {
+                shared.reloads.count(error.outcome());
+                return Answer::Refused(error.to_string());
+            }
+        },
+        Order::Commit => match prepared.take() {
+            Some(ready) => reloader.commit(ready).await,
+            None => return Answer::Refused("nothing is prepared".to_owned()),
+        },
+        Order::CountInvalid => shared.reloads.count(ReloadOutcome::Invalid),
+        Order::CountRefused => shared.reloads.count(ReloadOutcome::Refused),
+    }
+    Answer::Done
+}
+
+async fn reload(shared: &Shared, reloader: &Reloader, file: &Path) {
+    match reloader.prepare(file) {
+        Ok(prepared) => reloader.commit(prepared).await,
+        Err(error) => {
+            shared.reloads.count(error.outcome());
+            error!("not reloaded, the former configuration stays in force: {error}");
+        }
+    }
+}
+
+/// Connections that the router holds now.
+fn held(shared: &Shared) -> usize {
+    shared.policy.current().permits.iter().map(|permits| permits.held()).sum()
+}

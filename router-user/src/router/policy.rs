@@ -1,0 +1,178 @@
+//! What a configuration makes of connections, and what is kept about its tenants and listeners. A policy never changes:
+//! a reload makes the next one, which takes over everything that stays.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ::connection::{Backends, Limits};
+use config::{Config, Mode, Tenant};
+use tokio::sync::watch;
+
+use super::permits::Permits;
+use crate::metrics::TenantCounters;
+use crate::routing::Routing;
+
+/// One configuration in force.
+#[derive(Debug)]
+pub struct Policy {
+    /// The configuration.
+    pub config: Config,
+    /// The routing policy.
+    pub routing: Routing,
+    /// One per listener, in the order of the configuration; a permit lives as long as the router holds the connection.
+    pub permits: Vec<Arc<Permits>>,
+    /// One per tenant, in the order of the configuration.
+    pub tenants: Vec<Arc<TenantState>>,
+}
+
+/// A tenant and what is kept about it. Outlives the policy where a connection still needs it.
+#[derive(Debug)]
+pub struct TenantState {
+    /// What the configuration says.
+    pub settings: Arc<Tenant>,
+    /// `None` unless the mode is Passthrough: terminators have their own.
+    pub backends: Option<Arc<Backends>>,
+    /// What it may use of the router.
+    pub limits: Arc<Limits>,
+    /// One per worker, which alone writes it.
+    pub counters: Vec<Arc<TenantCounters>>,
+}
+
+impl Policy {
+    /// The policy of a router that starts, with `workers` workers.
+    pub fn new(config: Config, workers: usize) -> Self {
+        let permits = config.listeners.iter().map(|listener| Arc::new(Permits::new(listener.max_connections)));
+        let tenants = config.tenants.iter().map(|tenant| Arc::new(TenantState::new(tenant, workers)));
+        Self { routing: Routing::new(&config), permits: permits.collect(), tenants: tenants.collect(), config }
+    }
+
+    /// The policy of the next configuration. From here on the bounds of connections are the new ones. Needs a runtime.
+    pub fn succeed(&self, mut config: Config) -> Self {
+        config.share_tenants_with(&self.config);
+        let known: HashMap<_, _> = self.tenants.iter().map(|tenant| (tenant.settings.name.as_str(), tenant)).collect();
+        let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
+        let workers = self.tenants.first().map_or(0, |tenant| tenant.counters.len());
+        let tenants = config.tenants.iter().map(|tenant| {
+            let name = tenant.name.as_str();
+            match known.get(name) {
+                None => Arc::new(TenantState::new(tenant, workers)),
+                // A terminator that is replaced is connected to anew.
+                Some(same) if Arc::ptr_eq(&same.settings, tenant) && before.get(name) == after.get(name) => {
+                    Arc::clone(same)
+                }
+                Some(known) => Arc::new(known.succeed(tenant)),
+            }
+        });
+        let tenants = tenants.collect();
+        let permits = config.listeners.iter().map(|listener| {
+            let position = self.config.listeners.iter().position(|known| known.name == listener.name);
+            match position {
+                Some(known) => {
+                    self.permits[known].change(listener.max_connections);
+                    Arc::clone(&self.permits[known])
+                }
+                None => Arc::new(Permits::new(listener.max_connections)),
+            }
+        });
+        Self { routing: Routing::new(&config), permits: permits.collect(), tenants, config }
+    }
+}
+
+impl TenantState {
+    fn new(tenant: &Arc<Tenant>, workers: usize) -> Self {
+        Self {
+            settings: Arc::clone(tenant),
+            backends: (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))),
+            limits: Arc::new(Limits::new(max_connections(tenant), tenant.limits.connection_rate)),
+            counters: (0..workers).map(|_| Arc::new(TenantCounters::new(tenant))).collect(),
+        }
+    }
+
+    /// The same tenant under other settings. What was counted goes on, unless the tenant has changed its mode.
+    fn succeed(&self, tenant: &Arc<Tenant>) -> Self {
+        if (tenant.mode == Mode::Passthrough) != self.backends.is_some() {
+            return Self::new(tenant, self.counters.len());
+        }
+        self.limits.change(max_connections(tenant), tenant.limits.connection_rate);
+        Self {
+            settings: Arc::clone(tenant),
+            backends: self.backends.as_ref().map(|backends| Arc::new(backends.succeed(tenant))),
+            limits: Arc::clone(&self.limits),
+            counters: self.counters.clone(),
+        }
+    }
+}
+
+/// Connections of Terminate tenants are not the router's for long; their terminators count them.
+fn max_connections(tenant: &Tenant) -> Option<u32> {
+    tenant.limits.max_connections.filter(|_| tenant.mode == Mode::Passthrough)
+}
+
+/// The policy in force, for those who are not workers. Workers are told of each change and keep their own.
+#[derive(Debug)]
+pub struct LivePolicy(watch::Sender<Arc<Policy>>);
+
+impl LivePolicy {
+    pub(super) fn new(first: Policy) -> Self {
+        Self(watch::Sender::new(Arc::new(first)))
+    }
+
+    /// The policy of this moment.
+    pub fn current(&self) -> Arc<Policy> {
+        self.0.borrow().clone()
+    }
+
+    /// Tells of each change.
+    pub fn follow(&self) -> watch::Receiver<Arc<Policy>> {
+        self.0.subscribe()
+    }
+
+    pub(super) fn replace(&self, next: Arc<Policy>) {
+        self.0.send_replace(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::outcome::ConnectionOutcome;
+    use crate::routing::{Decision, Question};
+
+    fn config(tenants: &[&str]) -> Config {
+        let tenants = tenants.join("\n  - ");
+        let text = format!("listeners: [{{ name: tls, address: \"127.0.0.1:1\" }}]\ntenants:\n  - {tenants}\n");
+        Config::from_yaml(&text).unwrap()
+    }
+
+    const A: &str =
+        r#"{ name: a, hostnames: ["a.example"], mode: Passthrough, backends: [{ address: "127.0.0.1:1" }] }"#;
+    const B: &str = r#"{ name: b, hostnames: ["b.example"], mode: Terminate, tls: { certificates: [{ secretDir: /b }] }, backends: [{ address: "127.0.0.1:2" }] }"#;
+
+    fn routes(policy: &Policy, name: &str) -> bool {
+        let listener = &policy.config.listeners[0];
+        let question = Question { listener, client: [127, 0, 0, 1].into(), server_name: Some(name) };
+        !matches!(policy.routing.decide(&policy.config, question), Decision::Reject(_))
+    }
+
+    #[tokio::test]
+    async fn what_stays_is_taken_over() {
+        let first = Policy::new(config(&[A, B]), 2);
+        first.tenants[0].counters[1].ended(ConnectionOutcome::Ok);
+        let changed = A.replace("a.example", "aa.example");
+        let next = first.succeed(config(&[B, &changed]));
+        assert!(Arc::ptr_eq(&first.tenants[1], &next.tenants[0]));
+        assert!(!Arc::ptr_eq(&first.tenants[0], &next.tenants[1]));
+        assert_eq!(next.tenants[1].counters[1].outcomes(ConnectionOutcome::Ok), 1);
+        assert!(Arc::ptr_eq(&first.permits[0], &next.permits[0]));
+        assert!(routes(&next, "aa.example") && !routes(&next, "a.example"));
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_changes_its_mode_begins_anew() {
+        let first = Policy::new(config(&[A]), 1);
+        let terminated = B.replace("name: b", "name: a");
+        let next = first.succeed(config(&[&terminated]));
+        assert!(next.tenants[0].backends.is_none());
+        assert!(!Arc::ptr_eq(&first.tenants[0].counters[0], &next.tenants[0].counters[0]));
+    }
+}

@@ -1,0 +1,142 @@
+//! Replaces the policy by that of another configuration: everything that can fail comes first and changes nothing, then
+//! all workers change over.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use ::connection::label_set;
+use config::{Config, LoadError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::listen::{self, BindError};
+use super::worker::{Change, Shared};
+
+label_set! {
+    /// How a reload ended: label `outcome` of `sni_router_config_reloads_total`.
+    pub enum ReloadOutcome {
+        /// The new configuration is in force.
+        Ok = "ok",
+        /// The file cannot be read, or is wrong; the former configuration stays in force.
+        Invalid = "invalid",
+        /// The file is right, but a running router cannot do what it says; the former configuration stays in force.
+        Refused = "refused",
+    }
+}
+
+/// How reloads went so far.
+#[derive(Debug)]
+pub struct Reloads {
+    counts: [AtomicU64; ReloadOutcome::ALL.len()],
+    last_failed: AtomicBool,
+}
+
+/// A configuration that can be put in force.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    config: Config,
+    /// Of the listeners that are new or have another address: one socket per worker.
+    sockets: Vec<(String, Vec<TcpListener>)>,
+}
+
+/// Why the former configuration stays in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReloadError {
+    #[error(transparent)]
+    Invalid(#[from] LoadError),
+    #[error("{} cannot be changed by a reload: restart sni-router", .0.join(", "))]
+    Fixed(Vec<&'static str>),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// Who reloads.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    shared: Arc<Shared>,
+    /// One per worker.
+    workers: Vec<UnboundedSender<Change>>,
+}
+
+impl Reloads {
+    pub(super) fn new() -> Self {
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), last_failed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn count(&self, outcome: ReloadOutcome) {
+        self.counts[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.last_failed.store(outcome != ReloadOutcome::Ok, Ordering::Relaxed);
+    }
+
+    /// Reloads that ended so.
+    pub fn total(&self, outcome: ReloadOutcome) -> u64 {
+        self.counts[outcome as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whether the file is another configuration than the one in force, because the last reload failed.
+    pub fn last_failed(&self) -> bool {
+        self.last_failed.load(Ordering::Relaxed)
+    }
+}
+
+impl ReloadError {
+    pub(super) fn outcome(&self) -> ReloadOutcome {
+        match self {
+            Self::Invalid(_) => ReloadOutcome::Invalid,
+            Self::Fixed(_) | Self::Bind(_) => ReloadOutcome::Refused,
+        }
+    }
+}
+
+impl Reloader {
+    pub(super) fn new(shared: Arc<Shared>, workers: Vec<UnboundedSender<Change>>) -> Self {
+        Self { shared, workers }
+    }
+
+    /// Reads the file and makes what it needs beyond what there is. Dropping the result undoes it.
+    pub(super) fn prepare(&self, file: &Path) -> Result<Prepared, ReloadError> {
+        let config = Config::load(file)?;
+        let before = self.shared.policy.current();
+        let fixed = before.config.fixed_fields_that_differ(&config);
+        if !fixed.is_empty() {
+            return Err(ReloadError::Fixed(fixed));
+        }
+        let is_bound = |wanted: &&config::Listener| {
+            let known = before.config.listeners.iter().find(|known| known.name == wanted.name);
+            known.is_some_and(|known| known.address == wanted.address)
+        };
+        let missing = config.listeners.iter().filter(|wanted| !is_bound(wanted));
+        let sockets = missing.map(|listener| Ok((listener.name.clone(), listen::bind(listener, self.workers.len())?)));
+        let sockets = sockets.collect::<Result<_, BindError>>()?;
+        Ok(Prepared { config, sockets })
+    }
+
+    /// Puts it in force. Resolves when every worker serves by it.
+    pub(super) async fn commit(&self, prepared: Prepared) {
+        let began = Instant::now();
+        let Prepared { config, sockets } = prepared;
+        let policy = Arc::new(self.shared.policy.current().succeed(config));
+        for (name, _) in &sockets {
+            info!(listener = name, "listening");
+        }
+        let mut sockets: Vec<_> = sockets.into_iter().map(|(name, own)| (name, own.into_iter())).collect();
+        let applied = self.workers.iter().map(|worker| {
+            let own = sockets.iter_mut().filter_map(|(name, sockets)| Some((name.clone(), sockets.next()?))).collect();
+            let (applied, is_applied) = oneshot::channel();
+            // A worker that has ended takes no connections.
+            let _ = worker.send(Change { policy: Arc::clone(&policy), sockets: own, applied });
+            is_applied
+        });
+        for is_applied in applied.collect::<Vec<_>>() {
+            let _ = is_applied.await;
+        }
+        self.shared.reloads.count(ReloadOutcome::Ok);
+        let (listeners, tenants) = (policy.config.listeners.len(), policy.tenants.len());
+        self.shared.policy.replace(policy);
+        info!(listeners, tenants, took = ?began.elapsed(), "the new configuration is in force");
+    }
+}

@@ -1,0 +1,225 @@
+//! Puts a changed configuration in force: the router gets ready first, then the terminators that it needs start, then the
+//! router changes over, and only then terminators that nobody needs any more retire. What fails changes nothing.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Config, LoadError};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::child::{Child, Retirement, RouterLine};
+use super::runtime_dir::{RuntimeDir, RuntimeDirError};
+use super::terminator;
+use crate::config_file::ConfigFile;
+use crate::failure::Failure;
+use crate::supervision::{Answer, Order};
+
+/// What the supervisor's main task has to know of a reload.
+#[derive(Debug)]
+pub(super) enum News {
+    /// One more child.
+    Start(Child),
+    /// The longest time that a connection may take until it is handed over.
+    HelloTimeout(Duration),
+}
+
+/// Who reloads.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) file: ConfigFile,
+    /// The configuration in force.
+    pub(super) config: Config,
+    pub(super) runtime_dir: RuntimeDir,
+    pub(super) router: RouterLine,
+    /// Of the terminators in service, by their tenants.
+    pub(super) terminators: HashMap<String, Retirement>,
+    pub(super) news: UnboundedSender<News>,
+}
+
+/// Why the former configuration stays in force.
+#[derive(Debug, thiserror::Error)]
+enum NotReloaded {
+    #[error("{0}")]
+    Unreadable(#[from] LoadError),
+    #[error("{0}")]
+    Invalid(LoadError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    ByRouter(String),
+    #[error("{0}")]
+    RuntimeDir(#[from] RuntimeDirError),
+    #[error("{0}")]
+    Terminator(Failure),
+    #[error("the router does not answer: {0}")]
+    Router(#[from] io::Error),
+}
+
+impl Reloader {
+    /// Reloads at each change of the file and whenever it is `wanted`, for ever.
+    pub(super) async fn run(mut self, wanted: Arc<Notify>) -> Infallible {
+        loop {
+            // Both may be dropped: they say so.
+            tokio::select! {
+                () = self.file.changed() => info!(file = %self.file.path().display(), "the configuration file has changed"),
+                () = wanted.notified() => info!("SIGHUP: reading the configuration file again"),
+            }
+            if let Err(error) = self.reload().await {
+                error!("not reloaded, the former configuration stays in force: {error}");
+                self.count(&error).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), NotReloaded> {
+        let text = Config::read_file(self.file.path())?;
+        self.runtime_dir.propose_config(&text)?;
+        self.give(Order::Prepare).await?;
+        // Both parse at the same time, and both find the same.
+        let config = Config::of_file(self.file.path(), &text);
+        let prepared = self.answer().await;
+        let config = config.map_err(NotReloaded::Invalid)?;
+        prepared?;
+        let fixed = self.config.fixed_fields_that_differ(&config);
+        if !fixed.is_empty() {
+            let message = format!("{} cannot be changed by a reload: restart sni-router", fixed.join(", "));
+            return Err(NotReloaded::Refused(message));
+        }
+        let program = terminator::program_for(&config).map_err(NotReloaded::Terminator)?;
+        // From here on there is no way back, and nothing that would need one.
+        self.runtime_dir.add_tenants(&config)?;
+        self.runtime_dir.adopt_config()?;
+        let _ = self.news.send(News::HelloTimeout(super::longest_hello(&config)));
+        let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
+        let replaced: Vec<&str> = after
+            .iter()
+            .filter(|(name, settings)| before.get(*name) != Some(settings))
+            .map(|(name, _)| *name)
+            .collect();
+        let mut retiring = Vec::new();
+        let mut starting = JoinSet::new();
+        for name in replaced {
+            let socket = config.handoff_socket(name);
+            let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
+            let (child, retirement) = Child::terminator(&program, &self.runtime_dir.config(), name, &started.socket);
+            let _ = self.news.send(News::Start(child));
+            starting.spawn(started.takes_over(self.terminators.insert(name.to_owned(), retirement)));
+        }
+        let gone: Vec<String> =
+            self.terminators.keys().filter(|name| !after.contains_key(name.as_str())).cloned().collect();
+        drop((before, after));
+        retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
+        self.config = config;
+        let deadline = Instant::now() + TERMINATOR_PATIENCE;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, starting.join_next()).await {
+            retiring.extend(ended.ok().flatten());
+        }
+        // A router that has crashed meanwhile has come up with the new configuration.
+        let committed = match self.give(Order::Commit).await {
+            Ok(()) => self.answer().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = committed {
+            warn!("the router starts again: {error}");
+        }
+        retiring.into_iter().for_each(Retirement::retire);
+        if !starting.is_empty() {
+            warn!(
+                terminators = starting.len(),
+                "terminators do not start: where there is a former one it goes on serving"
+            );
+            // Theirs is the only word that may still retire the former ones.
+            tokio::spawn(async move {
+                while let Some(ended) = starting.join_next().await {
+                    if let Ok(Some(former)) = ended {
+                        former.retire();
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Tells the router, which counts for both.
+    async fn count(&mut self, error: &NotReloaded) {
+        let order = match error {
+            NotReloaded::Unreadable(_) => Order::CountInvalid,
+            // It has counted what it refused itself; who is not there counts nothing.
+            NotReloaded::Invalid(_) | NotReloaded::ByRouter(_) | NotReloaded::Router(_) => return,
+            NotReloaded::Refused(_) | NotReloaded::RuntimeDir(_) | NotReloaded::Terminator(_) => Order::CountRefused,
+        };
+        if self.give(order).await.is_ok() {
+            let _ = self.answer().await;
+        }
+    }
+
+    /// Gives the router an order; one that is just starting is waited for.
+    async fn give(&self, order: Order) -> Result<(), NotReloaded> {
+        let patience = Instant::now() + ROUTER_PATIENCE;
+        loop {
+            if let Some(line) = &mut *self.router.lock().await {
+                return Ok(line.give(order).await?);
+            }
+            if Instant::now() >= patience {
+                return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The answer to the last order.
+    async fn answer(&self) -> Result<(), NotReloaded> {
+        let mut line = self.router.lock().await;
+        let line = line.as_mut().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
+        match timeout(ROUTER_PATIENCE, line.wait_for_answer()).await {
+            Ok(Ok(Answer::Done)) => Ok(()),
+            Ok(Ok(Answer::Refused(why))) => Err(NotReloaded::ByRouter(why)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
+    }
+}
+
+/// A terminator that was started in the place of another one, or of none.
+struct Started {
+    tenant: String,
+    socket: PathBuf,
+    /// What was at the socket's path before.
+    before: Option<(u64, u64)>,
+}
+
+impl Started {
+    /// Waits until it has made its socket. Gives the former one back, which may retire then.
+    async fn takes_over(self, former: Option<Retirement>) -> Option<Retirement> {
+        loop {
+            let now = identity(&self.socket);
+            if now.is_some() && now != self.before {
+                info!(tenant = self.tenant, replaces = former.is_some(), "terminator in service");
+                return former;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+/// Tells two files at the same path apart, as long as the first one has not been removed before the second was made.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Starting one takes tens of milliseconds; one that cannot start must not keep the others' changes back for long.
+const TERMINATOR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reading 100,000 tenants takes the router less than a second.
+const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
