@@ -49,6 +49,17 @@ enum Command {
         #[arg(long)]
         listener: Option<String>,
     },
+    /// Show the established connections that the kernel carries, whether a router runs or not; needs root.
+    Flows {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only those of this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Reset both ends of each.
+        #[arg(long)]
+        end: bool,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -70,6 +81,7 @@ impl Cli {
             Command::Route { config, name, listener } => {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
+            Command::Flows { config, tenant, end } => commands::flows::flows(&config.config, tenant.as_deref(), end),
             Command::Schema => commands::schema::schema(),
         };
         let Err(failure) = result else { return ExitCode::SUCCESS };

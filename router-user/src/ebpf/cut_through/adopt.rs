@@ -1,6 +1,7 @@
 //! Takes over the flows that a former process left in the pinned maps: those that the kernel carries go on and are
 //! logged at their end, those whose sockets died with the process are ended.
 
+use std::borrow::Borrow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ pub(super) struct Found {
 
 /// Every flow with keys. A flow without its client's key has been followed by a new connection of that client and is
 /// over; one without the backend's was being removed. Their other key is found again here and removed.
-pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTable) -> Result<Vec<Found>, MapError> {
+pub(super) fn find_flows(
+    keys: &HashMap<impl Borrow<MapData>, FlowKey, u32>,
+    table: &FlowTable,
+) -> Result<Vec<Found>, MapError> {
     let mut by_place: std::collections::HashMap<u32, [Option<FlowKey>; 2]> = std::collections::HashMap::new();
     for entry in keys.iter() {
         let (key, value) = entry?;

@@ -130,7 +130,7 @@ impl Collector {
         let unwanted = |(place, flow): (&u32, &NewFlow)| {
             let unwanted = matches!(flow.owner, Owner::Adopted)
                 && flow.opening.is_none()
-                && !(adopted.keep)(&identity(&self.state.table.read(*place)));
+                && !(adopted.keep)(&Identity::of(&self.state.table.read(*place)));
             unwanted.then_some(*place)
         };
         let unwanted: Vec<_> = self.live.iter().filter_map(unwanted).collect();
@@ -308,7 +308,7 @@ impl Collector {
                 let _ = task.send(end);
             }
             Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
-                identity: identity(record),
+                identity: Identity::of(record),
                 client: flow.client,
                 backend: flow.backend,
                 end,
@@ -342,7 +342,9 @@ impl Collector {
             }
             let table = &self.state.table;
             let [client, backend] = [CLIENT, BACKEND].map(|which| table.direction(*place, which, field::last));
-            if let Some(opening) = &flow.opening {
+            if table.stage(*place) == LifeStage::Ending as u16 {
+                aborted.push((*place, FlowOutcome::Drained));
+            } else if let Some(opening) = &flow.opening {
                 if !table.pending(*place) {
                     acknowledged.push(*place);
                 } else if opening.age() > HELLO_PATIENCE
@@ -406,16 +408,12 @@ impl Collector {
     }
 }
 
-fn identity(record: &Flow) -> Identity {
-    Identity { connection: record.connection, accepted_unix_ms: record.accepted_unix_ms, names: record.names }
-}
-
 fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
 /// The programs note times of CLOCK_MONOTONIC_COARSE, which is at most a tick behind.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
