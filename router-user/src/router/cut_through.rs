@@ -21,8 +21,8 @@ use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    Adopted, AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded,
-    NotCut, Place, Trust,
+    Adopted, AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, Fallback, Fate, FlowEnd, Identity,
+    Loaded, NotCut, Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
@@ -229,24 +229,49 @@ pub(super) fn switch<'w>(
     }
 }
 
+/// What became of a connection that the kernel carried.
+pub(super) enum Accompanied<'a> {
+    /// Counted and logged, or left to the kernel.
+    Over,
+    /// It has to be relayed: client and backend.
+    Returned(TcpStream, TcpStream, AccessRecord<'a>),
+}
+
 /// Waits for the end of a connection that the kernel carries. A drain does not: the connection goes on without a
 /// router, and the next one logs its end.
-pub(super) async fn accompany(
+pub(super) async fn accompany<'a>(
     worker: &Worker,
     counters: &TenantCounters,
     cut_through: &CutThrough,
     carried: Carried,
-    mut record: AccessRecord<'_>,
-) {
-    let end = tokio::select! {
-        end = carried.end => end.ok(),
+    mut record: AccessRecord<'a>,
+) -> Accompanied<'a> {
+    let fate = tokio::select! {
+        fate = carried.end => fate.ok(),
         () = left_to_the_kernel(worker, cut_through, carried.place) => None,
     };
-    let Some(end) = end else { return };
+    let end = match fate {
+        Some(Fate::Ended(end)) => end,
+        Some(Fate::Returned { client, backend }) => {
+            worker.counters.cut_through.fetch_sub(1, Ordering::Relaxed);
+            worker.counters.fallback(Fallback::AcknowledgementUnseen);
+            return match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
+                (Ok(client), Ok(backend)) => Accompanied::Returned(client, backend, record),
+                (Err(error), _) | (_, Err(error)) => {
+                    counters.ended(ConnectionOutcome::BackendError);
+                    record.reason(error.to_string());
+                    record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+                    Accompanied::Over
+                }
+            };
+        }
+        None => return Accompanied::Over,
+    };
     let outcome = count(counters, &end);
     record.carried(&end);
     debug!(id = %record.id(), outcome = outcome.label(), path = "cut_through", "ended");
     record.end(Mode::Passthrough.label(), outcome);
+    Accompanied::Over
 }
 
 async fn left_to_the_kernel(worker: &Worker, cut_through: &CutThrough, place: Place) {

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::access::AccessRecord;
 use super::connection::{Arrival, TenantFailure, fail};
-use super::cut_through::{self, Switched};
+use super::cut_through::{self, Accompanied, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::site::Destination;
 use super::worker::Worker;
@@ -50,7 +50,13 @@ pub(super) async fn serve(
     let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, arrival) {
         Switched::Not(stream, backend) => (stream, backend),
         Switched::Carried(cut_through, carried) => {
-            return cut_through::accompany(worker, counters, cut_through, carried, record).await;
+            match cut_through::accompany(worker, counters, cut_through, carried, record).await {
+                Accompanied::Over => return,
+                Accompanied::Returned(stream, backend, same) => {
+                    record = same;
+                    (stream, backend)
+                }
+            }
         }
         Switched::Broken(error) => {
             counters.ended(ConnectionOutcome::BackendError);

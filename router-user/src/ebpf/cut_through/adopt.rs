@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::maps::{HashMap, MapData, MapError};
 use router_common::cut_through::{Address, BACKEND, CLIENT, FlowKey, LifeStage, reference};
 
-use super::collector::{NewFlow, Owner};
+use super::flow::{NewFlow, Owner};
 use super::record;
 use super::shared::State;
 use super::table::FlowTable;
@@ -75,18 +75,6 @@ pub(super) fn adopt(state: &State, found: Found) {
         idle_timeout,
         owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted },
     });
-}
-
-impl NewFlow {
-    /// Who began each of the two connections, and to whom.
-    pub(super) fn connections(&self) -> [(SocketAddr, SocketAddr); 2] {
-        [(self.client, self.local), (SocketAddr::new(self.local_towards_backend(), self.port), self.backend)]
-    }
-
-    /// Our address towards the backend.
-    pub(super) fn local_towards_backend(&self) -> IpAddr {
-        ends(&self.keys[BACKEND]).1.ip()
-    }
 }
 
 /// What arrives from an end is the reverse of what leaves for it.

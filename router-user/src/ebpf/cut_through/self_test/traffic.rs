@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::of;
 use super::site::{End, Family, LINK, Site};
 use crate::ebpf::cut_through::collector::Collector;
-use crate::ebpf::cut_through::{Carried, CutThrough, FlowEnd, FlowOutcome, Identity, NotCut};
+use crate::ebpf::cut_through::{Carried, CutThrough, Fate, FlowEnd, FlowOutcome, Identity, NotCut};
 use crate::ebpf::interfaces::set_transmit_checksums;
 
 /// Who sums up what.
@@ -59,7 +59,8 @@ impl Flow<'_> {
             let end = loop {
                 collector.turn(TURN, None);
                 match carried.end.try_recv() {
-                    Ok(end) => break Ok(end),
+                    Ok(Fate::Ended(end)) => break Ok(end),
+                    Ok(Fate::Returned { .. }) => break Err("the programs do not see the backend's packets".to_owned()),
                     Err(_) if client.is_finished() && backend.is_finished() && self.late() => {
                         break Err("the programs have not told of the end".to_owned());
                     }
