@@ -58,20 +58,34 @@ pub(crate) enum Measure {
     Connections,
     /// One connection's download.
     Bulk,
+    /// The downloads of [`MANY_BULK`] connections.
+    BulkMany,
     /// Small messages to and fro on one established connection.
     PingPong,
+    /// The same on [`MANY_PING_PONG`] connections.
+    PingPongMany,
     /// From connect(2) to the first byte of the answer, one connection at a time.
     FirstByte,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 4] = [Self::Connections, Self::Bulk, Self::PingPong, Self::FirstByte];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Connections, Self::Bulk, Self::BulkMany, Self::PingPong, Self::PingPongMany, Self::FirstByte];
+
+    /// Of sni-router beside its peers.
+    pub(crate) const SIDE_BY_SIDE: [Self; 4] = [Self::Connections, Self::Bulk, Self::PingPong, Self::FirstByte];
+
+    /// Of the data paths beside each other.
+    pub(crate) const DATA_PATHS: [Self; 6] =
+        [Self::Bulk, Self::BulkMany, Self::PingPong, Self::PingPongMany, Self::FirstByte, Self::Connections];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::Bulk => "bulk",
+            Self::BulkMany => "bulk-many",
             Self::PingPong => "ping-pong",
+            Self::PingPongMany => "ping-pong-many",
             Self::FirstByte => "first-byte",
         }
     }
@@ -79,14 +93,19 @@ impl Measure {
     pub(crate) fn service(self) -> Service {
         match self {
             Self::Connections | Self::FirstByte => Service::Answer,
-            Self::Bulk => Service::Download,
-            Self::PingPong => Service::Echo,
+            Self::Bulk | Self::BulkMany => Service::Download,
+            Self::PingPong | Self::PingPongMany => Service::Echo,
         }
+    }
+
+    /// Whether what gets through is counted in gigabytes.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Bulk | Self::BulkMany)
     }
 
     /// Whether time is what counts, not how much gets through.
     pub(crate) fn is_latency(self) -> bool {
-        matches!(self, Self::PingPong | Self::FirstByte)
+        matches!(self, Self::PingPong | Self::PingPongMany | Self::FirstByte)
     }
 }
 
@@ -99,6 +118,8 @@ pub(crate) struct Sample {
     pub(crate) latency: Option<Latency>,
     /// Processor time of the router's processes per connection, message or gigabyte.
     pub(crate) router_cpu: Option<Duration>,
+    /// The same of the whole machine, clients and backends included.
+    pub(crate) machine_cpu: Option<Duration>,
     /// Connections that failed.
     pub(crate) errors: u64,
 }
@@ -109,3 +130,8 @@ pub(crate) struct Latency {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
 }
+
+/// Connections of [`Measure::BulkMany`].
+pub(crate) const MANY_BULK: usize = 8;
+/// Connections of [`Measure::PingPongMany`].
+pub(crate) const MANY_PING_PONG: usize = 64;

@@ -44,16 +44,21 @@ impl Cell<'_> {
 impl<'s> Contest<'s> {
     /// The cells that the options ask for.
     pub(crate) fn new(subjects: &'s Subjects, options: &Options) -> Self {
-        let mut contest = Self::all(subjects);
+        let mut contest = Self::all(subjects, options);
         if !options.only.is_empty() {
             contest.cells.retain(|cell| options.only.iter().any(|text| cell.name().contains(text.as_str())));
         }
         contest
     }
 
-    /// Every cell, the subjects of a mode and measure next to each other.
-    pub(crate) fn all(subjects: &'s Subjects) -> Self {
-        let tables = Mode::ALL.into_iter().flat_map(|mode| Measure::ALL.map(|measure| (mode, measure)));
+    /// Every cell of this kind of run, the subjects of a mode and measure next to each other.
+    pub(crate) fn all(subjects: &'s Subjects, options: &Options) -> Self {
+        let (modes, measures): (&[Mode], &[Measure]) = if options.data_paths {
+            (&[Mode::Passthrough], &Measure::DATA_PATHS)
+        } else {
+            (&Mode::ALL, &Measure::SIDE_BY_SIDE)
+        };
+        let tables = modes.iter().flat_map(|mode| measures.iter().map(move |measure| (*mode, *measure)));
         let cells = tables.flat_map(|(mode, measure)| {
             let rows = subjects.list.iter().filter(move |subject| subject.mode == mode);
             rows.map(move |subject| Cell { subject, measure })

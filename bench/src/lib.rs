@@ -1,11 +1,12 @@
-//! The side-by-side run: sni-router, its peers and no router at all take turns under the same load on the same
-//! machine. It prints what it measured and judges nothing.
+//! The side-by-side runs: sni-router, its peers and no router at all, or sni-router's data paths, take turns under the
+//! same load on the same machine. It prints what it measured and judges nothing.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod backend;
 mod cell;
 mod contest;
+mod idle;
 mod load;
 mod options;
 mod report;
@@ -18,7 +19,9 @@ use tests::network::Network;
 use tests::scratch::Scratch;
 
 use crate::backend::Backends;
+use crate::cell::Mode;
 use crate::contest::Contest;
+use crate::idle::Idle;
 pub use crate::options::Options;
 use crate::report::Report;
 use crate::subject::Subjects;
@@ -33,16 +36,33 @@ pub fn side_by_side(options: &Options) -> Result<()> {
     }
     let clients = Clients::new()?;
     let backends = Backends::start(&network.backend, &clients)?;
-    let subjects = Subjects::start(&scratch, &network, &backends, &clients)?;
+    let subjects = Subjects::start(&scratch, &network, &backends, &clients, options.data_paths)?;
     let contest = Contest::new(&subjects, options);
     if contest.is_empty() {
-        bail!("no cell holds {:?}; the cells are:\n{}", options.only, Contest::all(&subjects).names());
+        bail!("no cell holds {:?}; the cells are:\n{}", options.only, Contest::all(&subjects, options).names());
     }
     let report = Report::begin(options, &network, &subjects);
     report.announce(&contest);
     let results = contest.run(&network.client, &backends, &clients, options)?;
-    report.print(&results);
-    report.write_json(&results)
+    let idle = idle(options, &subjects, &network, &backends, &clients)?;
+    report.print(&results, &idle);
+    report.write_json(&results, &idle)
+}
+
+/// One subject after the other: memory needs no rounds.
+fn idle<'s>(
+    options: &Options,
+    subjects: &'s Subjects,
+    network: &Network,
+    backends: &Backends,
+    clients: &Clients,
+) -> Result<Vec<Idle<'s>>> {
+    if !options.data_paths || options.idle == 0 {
+        return Ok(Vec::new());
+    }
+    let connections = options.idle as usize;
+    let rows = subjects.list.iter().filter(|subject| subject.mode == Mode::Passthrough);
+    rows.map(|subject| idle::measure(subject, connections, &network.client, backends, clients)).collect()
 }
 
 /// Half of all ports; the kernel keeps as many for the routers that leave the choice to it.

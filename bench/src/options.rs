@@ -8,6 +8,12 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(max_term_width = 100)]
 pub struct Options {
+    /// The data paths of Passthrough beside each other and beside no router, instead of both modes beside the peers
+    #[arg(long)]
+    pub data_paths: bool,
+    /// With --data-paths: how many connections do nothing while memory is measured; 0 measures none
+    #[arg(long, default_value_t = 9_000, value_parser = clap::value_parser!(u32).range(0..=9_400))]
+    pub idle: u32,
     /// How often each cell is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

@@ -20,15 +20,12 @@ pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, D
         .map_err(|source| DialError::new(address, source))
 }
 
-/// The same from a socket that the caller has prepared.
+/// The same from a socket that the caller has prepared; TCP_NODELAY is as it was.
 pub async fn dial_with(socket: TcpSocket, address: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
-    let connected = match tokio::time::timeout(timeout, socket.connect(address)).await {
-        Ok(connected) => connected,
-        Err(_) => return Err(DialError::TimedOut { address }),
-    };
-    connected
-        .and_then(|backend| backend.set_nodelay(true).map(|()| backend))
-        .map_err(|source| DialError::new(address, source))
+    match tokio::time::timeout(timeout, socket.connect(address)).await {
+        Ok(connected) => connected.map_err(|source| DialError::new(address, source)),
+        Err(_) => Err(DialError::TimedOut { address }),
+    }
 }
 
 /// Connects as [`dial`] does and sends `header`, which is nothing or the bytes that the backend expects first.

@@ -57,6 +57,29 @@ pub fn cpu_time(pid: Pid) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 1000 / hertz))
 }
 
+/// Memory in bytes, shared pages by their share (PSS, proc_pid_smaps(5)).
+pub fn proportional_set_size(pid: Pid) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).with_context(|| format!("Pss in {path}"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| format!("Pss in {path}"))?;
+    Ok(kilobytes * 1024)
+}
+
+/// Memory in bytes of the eBPF maps that the process has descriptors of, each map once.
+pub fn ebpf_map_bytes(pid: Pid) -> Result<u64> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let entries = fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
+    let mut maps = std::collections::HashMap::new();
+    for text in entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok()) {
+        let number = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        if let (Some(map), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+            maps.insert(map, bytes);
+        }
+    }
+    Ok(maps.values().sum())
+}
+
 /// The fields of /proc/PID/status.
 pub fn status(pid: Pid) -> Result<Status> {
     let path = format!("/proc/{pid}/status");

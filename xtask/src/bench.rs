@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: sni-router beside its peers, or the micro benches.
+//! `cargo xtask bench`: sni-router beside its peers, its data paths beside each other, or the micro benches.
 
 use std::process::Command;
 
@@ -7,7 +7,10 @@ use anyhow::Result;
 use crate::cargo::{cargo, released, succeed};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    kind: Option<Kind>,
     /// Only what reading a hello and finding its tenant cost, without routers
     #[arg(long)]
     micro: bool,
@@ -17,6 +20,16 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
+#[derive(clap::Subcommand)]
+enum Kind {
+    /// The ways of a Passthrough connection, cut-through to copy, beside the peers and no router at all
+    Datapath {
+        /// For the program that measures: see `cargo xtask bench datapath -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.micro {
         return succeed(cargo().args(["bench", "--package", "bench", "--benches", "--"]).args(&arguments.rest));
@@ -24,5 +37,10 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let packages = ["router-user", "terminator", "bench"].map(|package| ["--package", package]);
     let programs = ["sni-router", "sni-terminator", "side-by-side"].map(|program| ["--bin", program]);
     succeed(cargo().args(["build", "--release"]).args(packages.concat()).args(programs.concat()))?;
-    succeed(Command::new(released("side-by-side")?).args(&arguments.rest))
+    let mut run = Command::new(released("side-by-side")?);
+    match &arguments.kind {
+        Some(Kind::Datapath { rest }) => run.arg("--data-paths").args(rest),
+        None => run.args(&arguments.rest),
+    };
+    succeed(&mut run)
 }

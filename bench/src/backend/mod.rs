@@ -1,7 +1,7 @@
 //! The backends behind all routers: one for each service and mode, in the backend's place. For terminated names each
 //! service also exists with TLS of its own, for the clients that take no router.
 
-mod answer;
+mod events;
 mod stream;
 
 use std::net::SocketAddr;
@@ -10,11 +10,12 @@ use anyhow::Result;
 use tests::fakes::Server;
 use tests::network::Place;
 
-pub(crate) use self::answer::ANSWER;
+pub(crate) use self::events::ANSWER;
+use self::events::Serve;
 use crate::cell::{Mode, Service};
 use crate::target::Clients;
 
-/// Serves until it is dropped; what answers short connections until the process ends.
+/// Serves until it is dropped; what answers and echoes until the process ends.
 pub(crate) struct Backends {
     addresses: Vec<Entry>,
     _servers: Vec<Server>,
@@ -39,13 +40,9 @@ impl Backends {
                 let mut start = |tls| {
                     let address = place.free_address()?;
                     match service {
-                        Service::Answer => place.run(|| answer::start(address, preamble, tls))?,
-                        Service::Download => {
-                            servers.push(place.run(|| stream::start(address, preamble, tls, stream::download))?);
-                        }
-                        Service::Echo => {
-                            servers.push(place.run(|| stream::start(address, preamble, tls, stream::echo))?);
-                        }
+                        Service::Answer => place.run(|| events::start(address, preamble, tls, Serve::Answer))?,
+                        Service::Echo => place.run(|| events::start(address, preamble, tls, Serve::Echo))?,
+                        Service::Download => servers.push(place.run(|| stream::start(address, preamble, tls))?),
                     }
                     anyhow::Ok(address)
                 };

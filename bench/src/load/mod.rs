@@ -1,6 +1,8 @@
 //! The load: each measure's clients, and the time during which they count. Knows targets, never who is behind them.
 
 mod connections;
+mod machine;
+mod many_connections;
 mod one_connection;
 mod window;
 
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use tests::network::Place;
 
+use self::machine::busy_time;
 use self::window::Window;
 use crate::cell::{Latency, Measure, Sample};
 use crate::statistics::percentile;
@@ -55,34 +58,43 @@ pub(crate) fn measure(
     let load = match measure {
         Measure::Connections => connections::load,
         Measure::Bulk => one_connection::download,
+        Measure::BulkMany => many_connections::downloads,
         Measure::PingPong => one_connection::ping_pong,
+        Measure::PingPongMany => many_connections::ping_pongs,
         Measure::FirstByte => one_connection::first_byte,
     };
     thread::scope(|scope| {
         let clients = scope.spawn(|| place.run(|| load(target, &window)));
         thread::sleep(WARM_UP);
-        let (cpu, opened) = (router_cpu()?, Instant::now());
+        let (cpu, machine, opened) = (router_cpu()?, busy_time()?, Instant::now());
         window.open();
         thread::sleep(duration);
         window.close();
-        let (elapsed, cpu_used) = (opened.elapsed(), router_cpu()?.zip(cpu).map(|(after, before)| after - before));
+        let used = Used {
+            elapsed: opened.elapsed(),
+            machine: busy_time()?.saturating_sub(machine),
+            router: router_cpu()?.zip(cpu).map(|(after, before)| after - before),
+        };
         let tally = clients.join().unwrap_or_else(|_| bail!("a client panicked"))?;
-        Ok(sample(measure, tally, elapsed, cpu_used))
+        Ok(sample(measure, tally, &used))
     })
 }
 
-fn sample(
-    measure: Measure,
-    mut tally: Tally,
+/// Time that passed while the window was open, and processor time.
+struct Used {
     elapsed: Duration,
-    cpu_used: Option<Duration>,
-) -> (Sample, Option<String>) {
-    let amount = if measure == Measure::Bulk { tally.amount as f64 / 1e9 } else { tally.amount as f64 };
+    machine: Duration,
+    router: Option<Duration>,
+}
+
+fn sample(measure: Measure, mut tally: Tally, used: &Used) -> (Sample, Option<String>) {
+    let amount = if measure.is_bulk() { tally.amount as f64 / 1e9 } else { tally.amount as f64 };
     let percentiles = percentile(&mut tally.latencies, 0.5).zip(percentile(&mut tally.latencies, 0.99));
     let sample = Sample {
-        per_second: amount / elapsed.as_secs_f64(),
+        per_second: amount / used.elapsed.as_secs_f64(),
         latency: percentiles.map(|(p50, p99)| Latency { p50, p99 }).filter(|_| measure.is_latency()),
-        router_cpu: cpu_used.filter(|_| amount > 0.0).map(|used| used.div_f64(amount)),
+        router_cpu: used.router.filter(|_| amount > 0.0).map(|time| time.div_f64(amount)),
+        machine_cpu: (amount > 0.0).then(|| used.machine.div_f64(amount)),
         errors: tally.errors,
     };
     (sample, tally.first_error)

@@ -87,5 +87,7 @@ fn until_closed(window: &Window, mut load: impl FnMut(&mut Tally) -> io::Result<
     Ok(tally)
 }
 
-const MESSAGE_BYTES: usize = 512;
-const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// Of a ping-pong.
+pub(super) const MESSAGE_BYTES: usize = 512;
+/// Keeps a router that ends every connection from filling the window with attempts.
+pub(super) const ERROR_PAUSE: Duration = Duration::from_millis(10);

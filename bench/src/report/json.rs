@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::cell::Sample;
 use crate::contest::Series;
+use crate::idle::Idle;
 use crate::statistics::median;
 
-pub(super) fn document(report: &Report<'_>, results: &[Series<'_>]) -> Value {
+pub(super) fn document(report: &Report<'_>, results: &[Series<'_>], idle: &[Idle<'_>]) -> Value {
     let Report { options, network, subjects, machine } = report;
     json!({
         "machine": {
@@ -24,7 +25,14 @@ pub(super) fn document(report: &Report<'_>, results: &[Series<'_>]) -> Value {
         "rounds": options.rounds,
         "seconds": options.seconds.as_secs_f64(),
         "cells": results.iter().map(cell).collect::<Vec<_>>(),
+        "idle_connections": options.idle,
+        "idle": idle.iter().map(memory).collect::<Vec<_>>(),
     })
+}
+
+/// Bytes: of the router and of the kernel for each connection, of the maps altogether.
+fn memory(idle: &Idle<'_>) -> Value {
+    json!({ "subject": idle.subject.name, "router": idle.router, "kernel": idle.kernel, "maps": idle.maps })
 }
 
 fn cell(series: &Series<'_>) -> Value {
@@ -38,6 +46,7 @@ fn cell(series: &Series<'_>) -> Value {
             "p50_us": of(p50),
             "p99_us": of(p99),
             "router_cpu_us": of(router_cpu),
+            "machine_cpu_us": of(machine_cpu),
         },
         "errors": series.samples.iter().map(|sample| sample.errors).sum::<u64>(),
         "first_error": series.first_error,
@@ -45,13 +54,14 @@ fn cell(series: &Series<'_>) -> Value {
     })
 }
 
-/// Per second: connections, messages or, for bulk, gigabytes; the router's processor time is per one of them.
+/// Per second: connections, messages or, for bulk, gigabytes; processor time is per one of them.
 fn sample(sample: &Sample) -> Value {
     json!({
         "per_second": sample.per_second,
         "p50_us": p50(sample),
         "p99_us": p99(sample),
         "router_cpu_us": router_cpu(sample),
+        "machine_cpu_us": machine_cpu(sample),
         "errors": sample.errors,
     })
 }
@@ -66,6 +76,10 @@ fn p99(sample: &Sample) -> Option<f64> {
 
 fn router_cpu(sample: &Sample) -> Option<f64> {
     sample.router_cpu.map(microseconds)
+}
+
+fn machine_cpu(sample: &Sample) -> Option<f64> {
+    sample.machine_cpu.map(microseconds)
 }
 
 fn microseconds(duration: Duration) -> f64 {

@@ -1,5 +1,6 @@
 //! What a run says: on the screen as tables, in target/bench as JSON.
 
+mod idle;
 mod json;
 mod machine;
 mod table;
@@ -13,6 +14,7 @@ use tests::network::Network;
 
 use self::machine::Machine;
 use crate::contest::{Contest, Series};
+use crate::idle::Idle;
 use crate::options::Options;
 use crate::subject::Subjects;
 
@@ -46,16 +48,19 @@ impl<'r> Report<'r> {
     }
 
     /// The tables.
-    pub(crate) fn print(&self, results: &[Series<'_>]) {
+    pub(crate) fn print(&self, results: &[Series<'_>], idle: &[Idle<'_>]) {
         table::print(results);
+        if !idle.is_empty() {
+            idle::print(idle, self.options.idle);
+        }
     }
 
     /// Everything, round by round.
-    pub(crate) fn write_json(&self, results: &[Series<'_>]) -> Result<()> {
+    pub(crate) fn write_json(&self, results: &[Series<'_>], idle: &[Idle<'_>]) -> Result<()> {
         let folder = target_folder()?.join("bench");
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let path: PathBuf = folder.join("side-by-side.json");
-        let text = format!("{:#}\n", json::document(self, results));
+        let path: PathBuf = folder.join(if self.options.data_paths { "data-paths.json" } else { "side-by-side.json" });
+        let text = format!("{:#}\n", json::document(self, results, idle));
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         println!("every round: {}", path.display());
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cell::{Measure, Mode, Sample};
+use crate::cell::{MANY_BULK, MANY_PING_PONG, Measure, Mode, Sample};
 use crate::contest::Series;
 use crate::statistics::{median, range};
 
@@ -24,32 +24,53 @@ pub(super) fn print(results: &[Series<'_>]) {
     }
 }
 
-fn title(measure: Measure) -> &'static str {
+fn title(measure: Measure) -> String {
     match measure {
-        Measure::Connections => "new connections per second, 32 at once (more is better)",
-        Measure::Bulk => "download on one connection, GB/s (more is better)",
-        Measure::PingPong => "512 bytes to and fro on one connection, microseconds (less is better)",
-        Measure::FirstByte => "first byte of a new connection, one at a time, microseconds (less is better)",
+        Measure::Connections => "new connections per second, 32 at once (more is better)".to_owned(),
+        Measure::Bulk => "download on one connection, GB/s (more is better)".to_owned(),
+        Measure::BulkMany => format!("download on {MANY_BULK} connections, GB/s (more is better)"),
+        Measure::PingPong => "512 bytes to and fro on one connection, microseconds (less is better)".to_owned(),
+        Measure::PingPongMany => {
+            format!("512 bytes to and fro on {MANY_PING_PONG} connections, microseconds (less is better)")
+        }
+        Measure::FirstByte => "first byte of a new connection, one at a time, microseconds (less is better)".to_owned(),
     }
 }
 
 fn rates(measure: Measure, rows: &[&Series<'_>]) -> Vec<Vec<String>> {
-    let (decimals, cpu_title) =
-        if measure == Measure::Bulk { (2, "router CPU ms/GB") } else { (0, "router CPU us each") };
-    let mut lines = vec![titles(&["", "median", "lowest", "highest", "x sni-router", "x haproxy", cpu_title])];
+    let (decimals, router_title, machine_title) = if measure.is_bulk() {
+        (2, "router CPU ms/GB", "whole machine")
+    } else {
+        (0, "router CPU us each", "whole machine")
+    };
+    let mut lines = vec![titles(&[
+        "",
+        "median",
+        "lowest",
+        "highest",
+        "x direct",
+        "x sni-router",
+        "x haproxy",
+        router_title,
+        machine_title,
+    ])];
     for row in rows {
         let values = || row.samples.iter().map(|sample| sample.per_second);
         let (lowest, highest) = range(values()).unzip();
-        let unit = if measure == Measure::Bulk { 1e3 } else { 1e6 };
-        let cpu = median(row.samples.iter().filter_map(|sample| Some(sample.router_cpu?.as_secs_f64() * unit)));
+        let unit = if measure.is_bulk() { 1e3 } else { 1e6 };
+        let cpu = |time: fn(&Sample) -> Option<Duration>| {
+            median(row.samples.iter().filter_map(|sample| Some(time(sample)?.as_secs_f64() * unit)))
+        };
         lines.push(vec![
             name(row),
             number(median(values()), decimals),
             number(lowest, decimals),
             number(highest, decimals),
-            number(ratio(row, find(rows, "sni-router"), |sample| Some(sample.per_second)), 2),
-            number(ratio(row, find(rows, "haproxy"), |sample| Some(sample.per_second)), 2),
-            number(cpu, 0),
+            number(ratio(row, find(rows, "direct"), per_second), 2),
+            number(ratio(row, find(rows, "sni-router"), per_second), 2),
+            number(ratio(row, find(rows, "haproxy"), per_second), 2),
+            number(cpu(|sample| sample.router_cpu), 0),
+            number(cpu(|sample| sample.machine_cpu), 0),
         ]);
     }
     lines
@@ -68,9 +89,13 @@ fn latencies(rows: &[&Series<'_>]) -> Vec<Vec<String>> {
         "+direct",
         "x direct",
         "x sni-router",
+        "per second",
+        "x direct",
+        "x haproxy",
         "router CPU us",
+        "whole machine",
     ])];
-    let (direct, sni_router) = (find(rows, "direct"), find(rows, "sni-router"));
+    let (direct, sni_router, haproxy) = (find(rows, "direct"), find(rows, "sni-router"), find(rows, "haproxy"));
     for row in rows {
         let mut line = vec![name(row)];
         for percentile in [p50 as fn(&Sample) -> Option<f64>, p99] {
@@ -79,11 +104,19 @@ fn latencies(rows: &[&Series<'_>]) -> Vec<Vec<String>> {
             line.push(number(ratio(row, direct, percentile), 2));
             line.push(number(ratio(row, sni_router, percentile), 2));
         }
-        let cpu = median(row.samples.iter().filter_map(|sample| Some(microseconds(sample.router_cpu?))));
-        line.push(number(cpu, 0));
+        line.push(number(median(row.samples.iter().filter_map(per_second)), 0));
+        line.push(number(ratio(row, direct, per_second), 2));
+        line.push(number(ratio(row, haproxy, per_second), 2));
+        for cpu in [|sample: &Sample| sample.router_cpu, |sample: &Sample| sample.machine_cpu] {
+            line.push(number(median(row.samples.iter().filter_map(cpu).map(microseconds)), 1));
+        }
         lines.push(line);
     }
     lines
+}
+
+fn per_second(sample: &Sample) -> Option<f64> {
+    Some(sample.per_second)
 }
 
 fn ratio(row: &Series<'_>, base: Option<&Series<'_>>, value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
@@ -122,7 +155,7 @@ fn complaints(rows: &[&Series<'_>]) {
     }
 }
 
-fn number(value: Option<f64>, decimals: usize) -> String {
+pub(super) fn number(value: Option<f64>, decimals: usize) -> String {
     match value {
         Some(value) if value.is_finite() => grouped(&format!("{value:.decimals$}")),
         _ => "-".to_owned(),
@@ -143,12 +176,12 @@ fn grouped(digits: &str) -> String {
     grouped + fraction
 }
 
-fn titles(titles: &[&str]) -> Vec<String> {
+pub(super) fn titles(titles: &[&str]) -> Vec<String> {
     titles.iter().map(|&title| title.to_owned()).collect()
 }
 
 /// The first column to the left, the others to the right.
-fn aligned(lines: &[Vec<String>]) {
+pub(super) fn aligned(lines: &[Vec<String>]) {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0))

@@ -60,6 +60,16 @@ impl Subject {
         self.router.as_ref().map(|router| router.process.cpu_time()).transpose()
     }
 
+    /// Memory of the router's processes in bytes, shared pages by their share.
+    pub(crate) fn memory(&self) -> Result<Option<u64>> {
+        self.router.as_ref().map(|router| router.process.memory()).transpose()
+    }
+
+    /// Memory of the router's eBPF maps in bytes.
+    pub(crate) fn map_bytes(&self) -> Result<u64> {
+        self.router.as_ref().map_or(Ok(0), |router| router.process.map_bytes())
+    }
+
     /// Waits until the way to a backend is open and its answer right.
     fn ready(&self, place: &Place, backends: &Backends, clients: &Clients) -> Result<()> {
         let target = self.target(Service::Answer, backends, clients)?;
@@ -95,14 +105,21 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     /// Starts everything. A peer that cannot run here is left out; sni-router has to run.
-    pub(crate) fn start(scratch: &Scratch, network: &Network, backends: &Backends, clients: &Clients) -> Result<Self> {
+    /// With `data_paths` each row of sni-router is one of them, and `Auto` is none.
+    pub(crate) fn start(
+        scratch: &Scratch,
+        network: &Network,
+        backends: &Backends,
+        clients: &Clients,
+        data_paths: bool,
+    ) -> Result<Self> {
         let site = Site { scratch, place: &network.router, backends, clients };
         let mut subjects = Self {
             list: vec![Subject::direct(Mode::Passthrough), Subject::direct(Mode::Terminate)],
             versions: Vec::new(),
             missing: Vec::new(),
         };
-        subjects.admit(sni_router::start(&site)?, network, backends, clients)?;
+        subjects.admit(sni_router::start(&site, data_paths)?, network, backends, clients)?;
         install_missing_of(&[Tool::HaProxy, Tool::Nginx])?;
         for (name, start) in [("haproxy", haproxy::start as fn(&Site<'_>) -> _), ("nginx", nginx::start)] {
             let admitted = start(&site).and_then(|peer| subjects.admit(peer, network, backends, clients));
@@ -128,6 +145,9 @@ struct Entrant {
     version: String,
     subjects: Vec<Subject>,
 }
+
+/// How many connections each router has to take; its descriptors are limited to twice as many.
+const CONNECTIONS: usize = 9_500;
 
 /// What a router needs to know to be started.
 struct Site<'a> {

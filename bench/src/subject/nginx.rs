@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tests::client_tools::{NGINX_STREAM_MODULE, Tool};
 
 use super::process::Process;
-use super::{Entrant, Router, Site, Subject};
+use super::{CONNECTIONS, Entrant, Router, Site, Subject};
 use crate::cell::Mode;
 
 pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
@@ -25,7 +25,9 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
     }
     let pid = site.scratch.join("nginx.pid");
     writeln!(text, "daemon off; worker_processes 2; pid {}; error_log stderr crit;", pid.display())?;
-    writeln!(text, "events {{ worker_connections 400; }}\nstream {{")?;
+    // Two for each connection, and one worker of the two may get more than half of them.
+    writeln!(text, "worker_rlimit_nofile {};", 2 * CONNECTIONS)?;
+    writeln!(text, "events {{ worker_connections {}; }}\nstream {{", 2 * CONNECTIONS)?;
     for (mode, name) in [(Mode::Passthrough, "ssl_preread_server_name"), (Mode::Terminate, "ssl_server_name")] {
         writeln!(text, "  map ${name} ${} {{", mode.name())?;
         for (service, backend) in site.backends.routed(mode) {

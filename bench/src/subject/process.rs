@@ -37,8 +37,21 @@ impl Process {
 
     /// User and system time of the process and all that it started.
     pub(super) fn cpu_time(&self) -> Result<Duration> {
-        let family = std::iter::once(self.pid).chain(processes::descendants(self.pid));
-        family.map(processes::cpu_time).sum()
+        self.family().map(processes::cpu_time).sum()
+    }
+
+    /// Proportional set size of the process and all that it started, in bytes.
+    pub(super) fn memory(&self) -> Result<u64> {
+        self.family().map(processes::proportional_set_size).sum()
+    }
+
+    /// What the eBPF maps take that it holds descriptors of.
+    pub(super) fn map_bytes(&self) -> Result<u64> {
+        self.family().map(processes::ebpf_map_bytes).sum()
+    }
+
+    fn family(&self) -> impl Iterator<Item = Pid> + use<> {
+        std::iter::once(self.pid).chain(processes::descendants(self.pid))
     }
 
     /// What it said, so far.

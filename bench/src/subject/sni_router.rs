@@ -15,25 +15,30 @@ use super::{Entrant, Router, Site, Subject};
 use crate::cell::Mode;
 use crate::target::KeyExchange;
 
-pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
-    let auto = instance(site, "auto", "Auto", &Mode::ALL)?;
+pub(super) fn start(site: &Site<'_>, data_paths: bool) -> Result<Entrant> {
     let splice = instance(site, "splice", "Splice", &[Mode::Passthrough])?;
     let copy = instance(site, "copy", "Copy", &[Mode::Passthrough])?;
-    let mut subjects = vec![
-        Subject::routed(Mode::Passthrough, "sni-router", auto.clone()),
-        Subject::routed(Mode::Passthrough, "sni-router-splice", splice),
-        Subject::routed(Mode::Passthrough, "sni-router-copy", copy),
-        Subject::routed(Mode::Terminate, "sni-router", auto.clone()),
-        Subject {
-            key_exchange: KeyExchange::PostQuantum,
-            ..Subject::routed(Mode::Terminate, "sni-router-mlkem", auto)
-        },
-    ];
+    let mut subjects = Vec::new();
+    if !data_paths {
+        let auto = instance(site, "auto", "Auto", &Mode::ALL)?;
+        subjects.extend([
+            Subject::routed(Mode::Passthrough, "sni-router", auto.clone()),
+            Subject::routed(Mode::Terminate, "sni-router", auto.clone()),
+            Subject {
+                key_exchange: KeyExchange::PostQuantum,
+                ..Subject::routed(Mode::Terminate, "sni-router-mlkem", auto)
+            },
+        ]);
+    }
     if site.place.is_isolated() {
         // On loopback every connection would be relayed.
         let cut = instance(site, "cut", "CutThrough", &[Mode::Passthrough])?;
-        subjects.insert(1, Subject::routed(Mode::Passthrough, "sni-router-cut", cut));
+        subjects.push(Subject::routed(Mode::Passthrough, "sni-router-cut", cut));
     }
+    subjects.extend([
+        Subject::routed(Mode::Passthrough, "sni-router-splice", splice),
+        Subject::routed(Mode::Passthrough, "sni-router-copy", copy),
+    ]);
     Ok(Entrant { version: version()?, subjects })
 }
 

@@ -1,5 +1,6 @@
 //! What one worker counts. Only that worker writes, so relaxed atomics never contend.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use config::{Mode, Tenant};
@@ -42,7 +43,7 @@ pub struct TenantCounters {
 
 /// One live connection of a tenant, counted for as long as the guard lives.
 #[derive(Debug)]
-pub struct Active<'c>(&'c AtomicU64);
+pub struct Active(Arc<TenantCounters>);
 
 impl WorkerCounters {
     /// Zeroes.
@@ -115,9 +116,9 @@ impl TenantCounters {
     }
 
     /// Counts a live connection until the guard is dropped.
-    pub fn active(&self) -> Active<'_> {
+    pub fn active(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);
-        Active(&self.active)
+        Active(Arc::clone(self))
     }
 
     /// Counts a connection's end.
@@ -136,9 +137,9 @@ impl TenantCounters {
     }
 }
 
-impl Drop for Active<'_> {
+impl Drop for Active {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

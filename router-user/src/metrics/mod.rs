@@ -5,7 +5,7 @@ mod exposition;
 mod histogram;
 mod report;
 
-pub use counters::{TenantCounters, WorkerCounters};
+pub use counters::{Active, TenantCounters, WorkerCounters};
 pub use exposition::Exposition;
 pub use histogram::{Histogram, HistogramTotal};
 pub use report::{TerminatorReport, report};

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
+use super::live::LiveGuard;
 use super::permits::Permits;
 use super::site::Listening;
 use super::worker::Worker;
@@ -55,6 +56,13 @@ pub(super) async fn accept_loop(
 
 type Accepted = (OwnedSemaphorePermit, TcpStream, SocketAddr);
 
+/// What a connection occupies as long as anything of it is there.
+#[derive(Debug)]
+pub(super) struct Held {
+    _permit: OwnedSemaphorePermit,
+    _live: LiveGuard,
+}
+
 async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted> {
     let permit = permits.acquire().await.map_err(io::Error::other)?;
     let (stream, client) = socket.accept().await?;
@@ -64,11 +72,8 @@ async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted>
 fn start(worker: &Rc<Worker>, listening: &mut Listening, (permit, stream, client): Accepted) {
     listening.refresh(worker.site());
     let (worker, listening) = (worker.clone(), listening.clone());
-    let live = worker.live.enter();
-    tokio::task::spawn_local(async move {
-        serve(&worker, listening, stream, client).await;
-        drop((permit, live));
-    });
+    let held = Held { _permit: permit, _live: worker.live.enter() };
+    tokio::task::spawn_local(async move { serve(&worker, listening, stream, client, held).await });
 }
 
 /// Closing a listening socket resets what waits in its queue and whose handshake has begun, so both are served first.

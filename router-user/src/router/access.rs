@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::connection::relay::RelayEnd;
-use ::connection::{AccessLine, ConnectionId};
+use ::connection::{AccessLine, AccessLog, ConnectionId};
 use config::Tenant;
 use tokio::time::Instant;
 
@@ -84,13 +84,9 @@ impl<'w> AccessRecord<'w> {
         }
     }
 
-    /// The kernel has carried it.
-    pub(super) fn carried(&mut self, end: &FlowEnd) {
-        if let Some(line) = &mut self.line {
-            line.data_path = Some("cut_through");
-            line.client_to_backend = end.client_to_backend;
-            line.backend_to_client = end.backend_to_client;
-        }
+    /// The kernel carries it from here on.
+    pub(super) fn carried(self) -> CarriedRecord {
+        CarriedRecord { accepted: self.accepted, id: self.id, line: self.line }
     }
 
     /// Why, in words.
@@ -103,6 +99,39 @@ impl<'w> AccessRecord<'w> {
     /// Writes the line.
     pub(super) fn end(self, mode: &'static str, outcome: ConnectionOutcome) {
         if let (Some(mut line), Some(log)) = (self.line, &self.worker.shared.access_log) {
+            line.mode = Some(mode);
+            line.outcome = outcome.label().into();
+            line.total_ms = Some(self.accepted.elapsed());
+            log.write(*line);
+        }
+    }
+}
+
+/// What is left to be kept of a connection that the kernel carries.
+#[derive(Debug)]
+pub(super) struct CarriedRecord {
+    accepted: Instant,
+    id: ConnectionId,
+    line: Option<Box<AccessLine>>,
+}
+
+impl CarriedRecord {
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The kernel has given it back before it carried a byte.
+    pub(super) fn relayed_after_all(self, worker: &Worker, client: SocketAddr) -> AccessRecord<'_> {
+        let Self { accepted, id, line } = self;
+        AccessRecord { worker, accepted, id, client, server_name: None, line }
+    }
+
+    /// Writes the line.
+    pub(super) fn end(self, log: Option<&AccessLog>, end: &FlowEnd, mode: &'static str, outcome: ConnectionOutcome) {
+        if let (Some(mut line), Some(log)) = (self.line, log) {
+            line.data_path = Some("cut_through");
+            line.client_to_backend = end.client_to_backend;
+            line.backend_to_client = end.backend_to_client;
             line.mode = Some(mode);
             line.outcome = outcome.label().into();
             line.total_ms = Some(self.accepted.elapsed());

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use ::connection::limits::Exceeded;
+use ::connection::limits::{Admission, Exceeded};
 use ::connection::{Alert, ConnectionId};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::accept::Held;
 use super::access::AccessRecord;
 use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
 use super::peek::{Hello, PeekError};
@@ -28,7 +29,9 @@ pub(super) struct Arrival {
     pub(super) id: ConnectionId,
     /// The name of the listener that accepted it.
     pub(super) listener: Rc<str>,
-    /// The client, IPv4 as IPv4 also on a dual-stack socket; where a trusted sender says who it is, what that says.
+    /// Who connected, IPv4 as IPv4 also on a dual-stack socket.
+    pub(super) peer: SocketAddr,
+    /// The same; where a trusted sender says who the client is, what that says.
     pub(super) client: SocketAddr,
     /// Where the client connected to, if a trusted sender said so.
     pub(super) told_local: Option<SocketAddr>,
@@ -52,13 +55,15 @@ impl Arrival {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: TcpStream, client: SocketAddr) {
+pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: TcpStream, peer: SocketAddr, held: Held) {
     let listener = listening.settings();
     let accepted = Instant::now();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut arrival = Arrival {
         id: worker.ids.next(),
         listener: Rc::clone(listening.name()),
-        client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+        peer,
+        client: peer,
         told_local: None,
         accepted,
         accepted_at: SystemTime::now(),
@@ -102,14 +107,26 @@ pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: Tcp
     // A connection that lives long does not keep a whole configuration with it.
     drop(listening);
     record.tenant(&destination.tenant.settings);
-    let _admission = match destination.tenant.limits.admit() {
+    let admission = match destination.tenant.limits.admit() {
         Ok(admission) => admission,
         Err(exceeded) => return fail(stream, record, &destination, over_limit(mode, exceeded)).await,
     };
     match mode {
-        Mode::Passthrough => passthrough::serve(worker, &destination, stream, &arrival, record).await,
+        Mode::Passthrough => {
+            let occupied = Occupied { admission, held };
+            passthrough::serve(worker, &destination, stream, &arrival, record, occupied).await;
+        }
         _ => terminate::serve(&destination, stream, &arrival, &hello, record).await,
     }
+}
+
+/// What is given back at the connection's end, whoever sees it.
+#[derive(Debug)]
+pub(super) struct Occupied {
+    /// One of the tenant's connections.
+    pub(super) admission: Admission,
+    /// One of the listener's and of the worker's.
+    pub(super) held: Held,
 }
 
 fn over_limit(mode: Mode, exceeded: Exceeded) -> TenantFailure {

@@ -14,15 +14,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-use super::access::AccessRecord;
 use super::connection::Arrival;
 use super::outcome::{ConnectionOutcome, Mode};
 use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    Adopted, AdoptedEnd, Candidate, Carried, CutThrough, CuttingThrough, Dialled, Fallback, Fate, FlowEnd, Identity,
-    Loaded, NotCut, Place, Trust,
+    Adopted, AdoptedEnd, Candidate, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut,
+    Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
@@ -125,15 +124,19 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 /// Whether any connection could be carried: not one whose client or backend is on this host.
 fn is_of_use(config: &Config) -> bool {
     let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
-    let to_outside = |tenant: &Arc<Tenant>| {
+    let to_outside = |tenant: &Tenant| {
         tenant.mode == TenantMode::Passthrough
             && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
     };
-    config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
+    config.listeners.iter().any(from_outside) && config.tenants.iter().map(AsRef::as_ref).any(to_outside)
 }
 
 /// Before the dial: whether this client's connection can be given to the kernel.
-pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w CutThrough, Candidate)> {
+pub(super) fn prepare<'w>(
+    worker: &'w Worker,
+    client: &TcpStream,
+    peer: SocketAddr,
+) -> Option<(&'w CutThrough, Candidate)> {
     let cut_through = match &worker.shared.cut_through {
         CuttingThrough::Running(carrier) => match carrier.get() {
             Some(cut_through) => cut_through,
@@ -148,7 +151,7 @@ pub(super) fn prepare<'w>(worker: &'w Worker, client: &TcpStream) -> Option<(&'w
         }
         CuttingThrough::NotConfigured(_) | CuttingThrough::Unavailable(..) => return None,
     };
-    match cut_through.prepare(client) {
+    match cut_through.prepare(client, peer) {
         Ok(candidate) => Some((cut_through, candidate)),
         Err(reason) => {
             worker.counters.fallback(reason);
@@ -175,6 +178,10 @@ pub(super) async fn dial<'w>(
     match candidate {
         Some((cut_through, candidate)) => {
             let mut dialled = cut_through.dial(candidate, backend, time_limit).await?;
+            if !header.is_empty() {
+                // Otherwise the hello would wait for the header to be acknowledged.
+                dialled.backend.set_nodelay(true).map_err(|source| DialError::new(backend, source))?;
+            }
             // Whatever our own TCP has sent before the switch it also brings to the backend.
             let sent = dialled.backend.write_all(header).await;
             sent.map_err(|source| DialError::new(backend, source))?;
@@ -185,23 +192,23 @@ pub(super) async fn dial<'w>(
 }
 
 /// What [`switch`] made of two connections.
-pub(super) enum Switched<'w> {
+pub(super) enum Switched {
     /// They are as they were: client and backend.
     Not(TcpStream, TcpStream),
     /// The kernel has them.
-    Carried(&'w CutThrough, Carried),
+    Carried(Place),
     /// They are gone.
     Broken(io::Error),
 }
 
 /// After the dial.
-pub(super) fn switch<'w>(
+pub(super) fn switch(
     worker: &Worker,
     tenant: &Tenant,
     client: TcpStream,
-    connected: Connected<'w>,
+    connected: Connected<'_>,
     arrival: &Arrival,
-) -> Switched<'w> {
+) -> Switched {
     let (cut_through, backend, attempt) = match connected {
         Connected::Plain(backend) => return Switched::Not(client, backend),
         Connected::Prepared(_, Dialled { backend, attempt: Err(reason) }) => {
@@ -216,10 +223,11 @@ pub(super) fn switch<'w>(
         accepted_unix_ms: accepted.as_millis() as u64,
         names: [name_hash(&arrival.listener), name_hash(&tenant.name)],
     };
-    match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout) {
-        Ok(carried) => {
+    let to_worker = worker.carried.end_sender();
+    match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout, to_worker) {
+        Ok(place) => {
             worker.counters.cut_through.fetch_add(1, Ordering::Relaxed);
-            Switched::Carried(cut_through, carried)
+            Switched::Carried(place)
         }
         Err(NotCut::Relay { client, backend, reason }) => {
             worker.counters.fallback(reason);
@@ -229,59 +237,8 @@ pub(super) fn switch<'w>(
     }
 }
 
-/// What became of a connection that the kernel carried.
-pub(super) enum Accompanied<'a> {
-    /// Counted and logged, or left to the kernel.
-    Over,
-    /// It has to be relayed: client and backend.
-    Returned(TcpStream, TcpStream, AccessRecord<'a>),
-}
-
-/// Waits for the end of a connection that the kernel carries. A drain does not: the connection goes on without a
-/// router, and the next one logs its end.
-pub(super) async fn accompany<'a>(
-    worker: &Worker,
-    counters: &TenantCounters,
-    cut_through: &CutThrough,
-    carried: Carried,
-    mut record: AccessRecord<'a>,
-) -> Accompanied<'a> {
-    let fate = tokio::select! {
-        fate = carried.end => fate.ok(),
-        () = left_to_the_kernel(worker, cut_through, carried.place) => None,
-    };
-    let end = match fate {
-        Some(Fate::Ended(end)) => end,
-        Some(Fate::Returned { client, backend }) => {
-            worker.counters.cut_through.fetch_sub(1, Ordering::Relaxed);
-            worker.counters.fallback(Fallback::AcknowledgementUnseen);
-            return match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
-                (Ok(client), Ok(backend)) => Accompanied::Returned(client, backend, record),
-                (Err(error), _) | (_, Err(error)) => {
-                    counters.ended(ConnectionOutcome::BackendError);
-                    record.reason(error.to_string());
-                    record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
-                    Accompanied::Over
-                }
-            };
-        }
-        None => return Accompanied::Over,
-    };
-    let outcome = count(counters, &end);
-    record.carried(&end);
-    debug!(id = %record.id(), outcome = outcome.label(), path = "cut_through", "ended");
-    record.end(Mode::Passthrough.label(), outcome);
-    Accompanied::Over
-}
-
-async fn left_to_the_kernel(worker: &Worker, cut_through: &CutThrough, place: Place) {
-    worker.shared.drain.draining().await;
-    while !cut_through.is_alone(place) {
-        tokio::time::sleep(OPENING_POLL).await;
-    }
-}
-
-fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
+/// Counts the end of a connection that the kernel has carried.
+pub(super) fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutcome {
     counters.traffic.client_to_backend.fetch_add(end.client_to_backend, Ordering::Relaxed);
     counters.traffic.backend_to_client.fetch_add(end.backend_to_client, Ordering::Relaxed);
     let outcome = ConnectionOutcome::of_flow(end.outcome);
@@ -320,6 +277,3 @@ pub fn name_hash(name: &str) -> u32 {
     let bytes: Vec<_> = name.bytes().map(usize::from).collect();
     router_common::layout(&bytes)
 }
-
-/// A flow is opening for some milliseconds.
-const OPENING_POLL: Duration = Duration::from_millis(5);

@@ -2,6 +2,7 @@
 
 mod accept;
 mod access;
+mod carried;
 mod connection;
 mod connection_id;
 mod cut_through;

@@ -1,6 +1,9 @@
 //! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
 //! and possible, or relay until both sides are done.
 
+use std::net;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ::connection::DialError;
@@ -12,11 +15,13 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
-use super::connection::{Arrival, TenantFailure, fail};
-use super::cut_through::{self, Accompanied, Switched};
+use super::carried::CarriedConnection;
+use super::connection::{Arrival, Occupied, TenantFailure, fail};
+use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::site::Destination;
 use super::worker::Worker;
+use crate::metrics::TenantCounters;
 
 /// Serves a connection whose TLS stays end to end, hello and all that follows.
 pub(super) async fn serve(
@@ -25,10 +30,11 @@ pub(super) async fn serve(
     stream: TcpStream,
     arrival: &Arrival,
     mut record: AccessRecord<'_>,
+    occupied: Occupied,
 ) {
-    let (settings, counters) = (&*destination.tenant.settings, &*destination.counters);
-    let _active = counters.active();
-    let candidate = cut_through::prepare(worker, &stream);
+    let (settings, counters) = (&*destination.tenant.settings, &destination.counters);
+    let active = counters.active();
+    let candidate = cut_through::prepare(worker, &stream, arrival.peer);
     let dialled = Instant::now();
     let Some(backends) = &destination.tenant.backends else { return };
     let header = proxy_header(settings, arrival, &stream, record.server_name());
@@ -36,7 +42,7 @@ pub(super) async fn serve(
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
-    let (dialled, _lease) = match connected {
+    let (dialled, lease) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             let failure = TenantFailure {
@@ -49,14 +55,18 @@ pub(super) async fn serve(
     };
     let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, arrival) {
         Switched::Not(stream, backend) => (stream, backend),
-        Switched::Carried(cut_through, carried) => {
-            match cut_through::accompany(worker, counters, cut_through, carried, record).await {
-                Accompanied::Over => return,
-                Accompanied::Returned(stream, backend, same) => {
-                    record = same;
-                    (stream, backend)
-                }
-            }
+        Switched::Carried(place) => {
+            let Occupied { admission, held } = occupied;
+            let connection = CarriedConnection {
+                settings: Arc::clone(&destination.tenant.settings),
+                counters: Arc::clone(counters),
+                record: record.carried(),
+                _active: active,
+                _lease: lease,
+                _admission: admission,
+                _held: held,
+            };
+            return worker.carried.insert(place, connection);
         }
         Switched::Broken(error) => {
             counters.ended(ConnectionOutcome::BackendError);
@@ -64,6 +74,38 @@ pub(super) async fn serve(
             return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
         }
     };
+    relay(worker, settings, counters, stream, backend, record).await;
+}
+
+/// Goes on with a connection that the kernel has given back.
+pub(super) async fn resume(
+    worker: Rc<Worker>,
+    connection: CarriedConnection,
+    client: net::TcpStream,
+    backend: net::TcpStream,
+) {
+    // What the connection occupies is bound until the end.
+    let CarriedConnection { settings, counters, record, _active, _lease, _admission, _held } = connection;
+    let unknown = net::SocketAddr::from((net::Ipv4Addr::UNSPECIFIED, 0));
+    let mut record = record.relayed_after_all(&worker, client.peer_addr().unwrap_or(unknown));
+    match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
+        (Ok(client), Ok(backend)) => relay(&worker, &settings, &counters, client, backend, record).await,
+        (Err(error), _) | (_, Err(error)) => {
+            counters.ended(ConnectionOutcome::BackendError);
+            record.reason(error.to_string());
+            record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+        }
+    }
+}
+
+async fn relay(
+    worker: &Worker,
+    settings: &Tenant,
+    counters: &TenantCounters,
+    stream: TcpStream,
+    backend: TcpStream,
+    mut record: AccessRecord<'_>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY on the client's socket");
     }

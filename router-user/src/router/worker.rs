@@ -19,6 +19,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tracing::error;
 
 use super::accept;
+use super::carried::{self, CarriedConnections, Ends};
 use super::connection_id::ConnectionIds;
 use super::live::Live;
 use super::policy::{LivePolicy, Policy};
@@ -58,6 +59,8 @@ pub(super) struct Worker {
     pub relay: RelayContext,
     /// Numbers for connections.
     pub(super) ids: ConnectionIds,
+    /// Connections that the kernel carries.
+    pub(super) carried: CarriedConnections,
     /// Connections that have not ended.
     pub(super) live: Live,
     index: usize,
@@ -86,31 +89,33 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let worker = Rc::new(Worker::new(index, shared.clone(), counters));
-        let result = LocalSet::new().block_on(&runtime, run(worker, sockets, changes));
+        let (worker, ends) = Worker::new(index, shared.clone(), counters);
+        let result = LocalSet::new().block_on(&runtime, run(Rc::new(worker), ends, sockets, changes));
         shared.ended.add_permits(1);
         result
     })
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> Self {
+    fn new(index: usize, shared: Arc<Shared>, counters: Arc<WorkerCounters>) -> (Self, Ends) {
         let policy = shared.policy.current();
         let relay = match policy.config.data_path {
-            // Auto relays as long as cut-through is not proven on every path that it could take.
             DataPath::Auto | DataPath::CutThrough => RelayPolicy::Auto,
             DataPath::Splice => RelayPolicy::Splice,
             DataPath::Copy => RelayPolicy::Copy,
         };
-        Self {
+        let (carried, ends) = CarriedConnections::new();
+        let worker = Self {
             relay: RelayContext::new(relay),
             ids: ConnectionIds::new(index),
+            carried,
             live: Live::default(),
             site: RefCell::new(Rc::new(Site::new(policy, index, None))),
             index,
             shared,
             counters,
-        }
+        };
+        (worker, ends)
     }
 
     /// The site in force.
@@ -125,7 +130,16 @@ impl Worker {
 }
 
 /// Accepts until the drain, then stays until the last connection has ended.
-async fn run(worker: Rc<Worker>, sockets: Vec<TcpListener>, mut changes: UnboundedReceiver<Change>) -> io::Result<()> {
+async fn run(
+    worker: Rc<Worker>,
+    ends: Ends,
+    sockets: Vec<TcpListener>,
+    mut changes: UnboundedReceiver<Change>,
+) -> io::Result<()> {
+    if let CuttingThrough::Running(_) = &worker.shared.cut_through {
+        // Ends with the runtime: whom it waits for is counted as live.
+        tokio::task::spawn_local(carried::accompany(worker.clone(), ends));
+    }
     let mut doors = Doors::default();
     let names: Vec<_> = worker.site().policy.config.listeners.iter().map(|listener| listener.name.clone()).collect();
     for (name, socket) in names.into_iter().zip(sockets) {

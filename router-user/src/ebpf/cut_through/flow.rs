@@ -3,12 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use router_common::cut_through::{BACKEND, FlowKey};
-use tokio::sync::oneshot;
-
 use super::adopt::ends;
-use super::flows::Fate;
+use super::flows::EndSender;
 use super::opening::Opening;
+use router_common::cut_through::{BACKEND, FlowKey};
 
 /// A flow that was just switched, or one that a former process left.
 #[derive(Debug)]
@@ -31,8 +29,8 @@ pub(super) struct NewFlow {
 /// Who hears of a flow's end.
 #[derive(Debug)]
 pub(super) enum Owner {
-    /// The connection's own task.
-    Task(oneshot::Sender<Fate>),
+    /// The worker that accepted it.
+    Worker(EndSender),
     /// Nobody of this process: the flow's record says who it was.
     Adopted,
     /// It has been told.

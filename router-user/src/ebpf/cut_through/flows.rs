@@ -1,8 +1,20 @@
-//! What is told of a flow when it is over.
+//! What is told of a flow when it is over, and to whom.
 
 use std::net::{SocketAddr, TcpStream};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::record::Identity;
+
+/// A flow's place in the table, for as long as it is that flow's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// Takes the ends of one worker's flows. Its queue needs no bound of its own: a flow ends once, and flows are bounded.
+pub type EndSender = UnboundedSender<(Place, Fate)>;
 
 /// What becomes of a connection that was switched.
 #[derive(Debug)]

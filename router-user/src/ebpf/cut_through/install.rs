@@ -12,13 +12,12 @@ use router_common::cut_through::{CLIENT, Sighting};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::oneshot;
 
 use super::CutThrough;
 use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
 use super::flow::{NewFlow, Owner};
-use super::flows::Fate;
+use super::flows::{EndSender, Place};
 use super::opening::{Opening, SMALL, make_room};
 use super::raw::{self, Repair, Sequences};
 use super::record::{self, Identity, Numbers, Side};
@@ -35,7 +34,7 @@ pub struct Candidate {
 /// A connection to a backend.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The socket.
+    /// The socket; without TCP_NODELAY as long as there is an attempt.
     pub backend: TcpStream,
     /// How to go on, or why the connection can only be relayed.
     pub attempt: Result<Attempt, Fallback>,
@@ -50,19 +49,6 @@ pub struct Attempt {
     backend: SocketAddr,
     port: u16,
 }
-
-/// A connection that was switched.
-#[derive(Debug)]
-pub struct Carried {
-    /// Tells of the end.
-    pub end: oneshot::Receiver<Fate>,
-    /// For [`CutThrough::is_alone`].
-    pub place: Place,
-}
-
-/// A flow's place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub(super) u32);
 
 /// Why a connection was not cut through.
 #[derive(Debug)]
@@ -81,12 +67,11 @@ pub enum NotCut {
 }
 
 impl CutThrough {
-    /// Decides over the client alone, so that the dial can offer the backend what the client has.
-    pub fn prepare(&self, client: &TcpStream) -> Result<Candidate, Fallback> {
+    /// Decides over the client alone, so that the dial can offer the backend what the client has. `peer` is the socket's.
+    pub fn prepare(&self, client: &TcpStream, peer: SocketAddr) -> Result<Candidate, Fallback> {
         if self.state.leaving.load(Ordering::Relaxed) {
             return Err(Fallback::AnotherProcess);
         }
-        let peer = canonical(client.peer_addr()?);
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
@@ -141,7 +126,8 @@ impl CutThrough {
         Ok(Dialled { backend: socket, attempt: Err(reason.unwrap_or(Fallback::NoPort)) })
     }
 
-    /// Hands both connections to the kernel, or says why not. `idle_timeout` ends the flow when neither end sends.
+    /// Hands both connections to the kernel, or says why not. `idle_timeout` ends the flow when neither end sends;
+    /// `to_worker` hears of its end.
     pub fn install(
         &self,
         attempt: Attempt,
@@ -149,7 +135,8 @@ impl CutThrough {
         backend: TcpStream,
         identity: &Identity,
         idle_timeout: Duration,
-    ) -> Result<Carried, NotCut> {
+        to_worker: EndSender,
+    ) -> Result<Place, NotCut> {
         let place = match self.ready(&attempt, &client, &backend) {
             Ok(ready) => self.state.take_place().ok_or(Fallback::MapFull).map(|place| (ready, place)),
             Err(reason) => Err(reason),
@@ -177,7 +164,7 @@ impl CutThrough {
             match opening.bring(&self.state, place) {
                 Ok(_) => Ok(opening),
                 Err(error) => {
-                    self.state.withdraw(place, &keys);
+                    self.state.withdraw([(place, &keys)]);
                     opening.reset();
                     Err(error)
                 }
@@ -185,7 +172,6 @@ impl CutThrough {
         });
         match opened {
             Ok(opening) => {
-                let (owner, end) = oneshot::channel();
                 self.state.hand_over(NewFlow {
                     place,
                     generation,
@@ -196,12 +182,12 @@ impl CutThrough {
                     port: attempt.port,
                     opening: Some(opening),
                     idle_timeout,
-                    owner: Owner::Task(owner),
+                    owner: Owner::Worker(to_worker),
                 });
-                Ok(Carried { end, place: Place(place) })
+                Ok(Place { index: place, generation })
             }
             Err(error) => {
-                self.state.withdraw(place, &keys);
+                self.state.withdraw([(place, &keys)]);
                 self.state.give_back_place(place);
                 self.state.ports.give_back(attempt.backend, attempt.port);
                 Err(NotCut::Broken(error))
@@ -213,6 +199,7 @@ impl CutThrough {
     fn relay(&self, attempt: &Attempt, client: TcpStream, backend: TcpStream, reason: Fallback) -> NotCut {
         let _ = raw::set_repair(&client, Repair::OffWithoutProbe);
         let _ = raw::set_repair(&backend, Repair::OffWithoutProbe);
+        let _ = backend.set_nodelay(true);
         self.state.ports.give_back(attempt.backend, attempt.port);
         NotCut::Relay { client, backend, reason }
     }
@@ -242,7 +229,6 @@ impl CutThrough {
     /// without a word even if this process dies; the backend's is left as it was.
     fn ready(&self, attempt: &Attempt, client: &TcpStream, backend: &TcpStream) -> Result<(Side, Side), Fallback> {
         let backend_info = raw::connection_info(backend)?;
-        eligibility::both(&raw::connection_info(client)?, &backend_info)?;
         let local = canonical(backend.local_addr()?);
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
         self.untouched(sighting)?;

@@ -33,9 +33,9 @@ use aya::maps::{MapData, PerCpuArray};
 use router_common::cut_through::{LifeStage, Verdict};
 
 pub use self::fallback::Fallback;
-pub use self::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome};
+pub use self::flows::{Adopted, AdoptedEnd, EndSender, Fate, FlowEnd, FlowOutcome, Place};
 pub use self::inspect::{CarriedFlow, end, list};
-pub use self::install::{Attempt, Candidate, Carried, Dialled, NotCut, Place};
+pub use self::install::{Attempt, Candidate, Dialled, NotCut};
 pub use self::load::{Loaded, Trust};
 pub use self::record::Identity;
 
@@ -112,7 +112,7 @@ impl CutThrough {
 
     /// Whether the kernel carries the flow alone, so that the process may leave.
     pub fn is_alone(&self, place: Place) -> bool {
-        self.state.table.stage(place.0) == LifeStage::Carried as u16
+        self.state.table.stage(place.index) == LifeStage::Carried as u16
     }
 }
 

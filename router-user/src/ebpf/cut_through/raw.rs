@@ -173,13 +173,26 @@ pub(super) fn insert_keys(map: BorrowedFd<'_>, keys: &[FlowKey; 2], values: &[u3
     bpf(BPF_MAP_UPDATE_BATCH, &mut attributes)
 }
 
-/// Removes a key; whether it was there.
-pub(super) fn remove_key(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<bool> {
-    let mut attributes = ElementAttributes::new(map, key);
-    match bpf(BPF_MAP_DELETE_ELEM, &mut attributes) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
+/// Removes all of them, as far as they are there, with one call per key that is not.
+pub(super) fn remove_keys(map: BorrowedFd<'_>, mut keys: &[FlowKey]) {
+    while !keys.is_empty() {
+        let mut attributes = BatchAttributes {
+            in_batch: 0,
+            out_batch: 0,
+            keys: keys.as_ptr().addr() as u64,
+            values: 0,
+            count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            map: map.as_raw_fd().cast_unsigned(),
+            element_flags: 0,
+            flags: 0,
+        };
+        // Ends at the first key that is missing, and says how many came before it (kernel/bpf/syscall.c,
+        // generic_map_delete_batch).
+        let removed = match bpf(BPF_MAP_DELETE_BATCH, &mut attributes) {
+            Ok(()) => keys.len(),
+            Err(_) => (attributes.count as usize).saturating_add(1).min(keys.len()),
+        };
+        keys = &keys[removed..];
     }
 }
 
@@ -308,5 +321,5 @@ const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 /// enum bpf_cmd (include/uapi/linux/bpf.h).
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use router_common::cut_through::{BACKEND, CLIENT, Flow, FlowKey, LifeStage, Sighting, reference};
@@ -26,8 +26,9 @@ pub(super) struct State {
     dials: OwnedFd,
     /// The place that was free longest is taken first.
     free: Mutex<VecDeque<u32>>,
-    /// Held while keys are added or removed: the client's key of a flow that is over may belong to a newer one.
-    publishing: Mutex<()>,
+    /// Held while keys are removed, shared while they are added: the client's key of a flow that is over may belong to a
+    /// newer one.
+    publishing: RwLock<()>,
     to_collector: Sender<NewFlow>,
     /// Indexes of interfaces whose packets cannot be translated.
     merging: Mutex<Vec<u32>>,
@@ -68,7 +69,7 @@ impl State {
             sightings,
             dials,
             free: Mutex::new(free),
-            publishing: Mutex::new(()),
+            publishing: RwLock::new(()),
             to_collector,
             merging: Mutex::default(),
             unseen: Mutex::default(),
@@ -105,24 +106,28 @@ impl State {
 
     /// From here on the program gets the packets of both ends.
     pub(super) fn publish(&self, place: u32, keys: &[FlowKey; 2]) -> io::Result<()> {
-        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _publishing = self.publishing.read().unwrap_or_else(PoisonError::into_inner);
         let values = [reference(place, CLIENT), reference(place, BACKEND)];
         let published = raw::insert_keys(self.keys.as_fd(), keys, &values);
         if published.is_err() {
-            for key in keys {
-                let _ = raw::remove_key(self.keys.as_fd(), key);
-            }
+            raw::remove_keys(self.keys.as_fd(), keys);
         }
         published
     }
 
-    /// From here on the local TCP gets them.
-    pub(super) fn withdraw(&self, place: u32, keys: &[FlowKey; 2]) {
-        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.table.client_key_released(place) {
-            let _ = raw::remove_key(self.keys.as_fd(), &keys[CLIENT]);
+    /// From here on the local TCP gets them: the keys of all these places.
+    pub(super) fn withdraw<'k>(&self, flows: impl IntoIterator<Item = (u32, &'k [FlowKey; 2])>) {
+        let _publishing = self.publishing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = Vec::new();
+        for (place, [client, backend]) in flows {
+            if !self.table.client_key_released(place) {
+                keys.push(*client);
+            }
+            keys.push(*backend);
+            // Whoever comes from there now is somebody new. The backend's key stays ours as long as its port does.
+            self.table.release_client_key(place);
         }
-        let _ = raw::remove_key(self.keys.as_fd(), &keys[BACKEND]);
+        raw::remove_keys(self.keys.as_fd(), &keys);
     }
 
     pub(super) fn set_merging(&self, interfaces: Vec<u32>) {

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::conntrack::Conntrack;
 use super::flow::{NewFlow, Owner};
-use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome};
+use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome, Place};
 use super::layouts::{OtherLayout, Programs};
 use super::raw;
 use super::record::{Identity, delivered};
@@ -259,9 +259,10 @@ impl Collector {
         let [client_to_backend, backend_to_client] = delivered(record);
         let end = FlowEnd { client_to_backend, backend_to_client, outcome };
         match std::mem::replace(&mut flow.owner, Owner::Told) {
-            Owner::Task(task) => {
-                // A task that is gone has been dropped by a drain: the line is the next process's.
-                let _ = task.send(Fate::Ended(end));
+            Owner::Worker(worker) => {
+                // A worker that is gone has been drained: the line is the next process's.
+                let place = Place { index: place, generation: flow.generation };
+                let _ = worker.send((place, Fate::Ended(end)));
             }
             Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
                 identity: Identity::of(record),
@@ -275,16 +276,18 @@ impl Collector {
         self.lingering.push_back((Instant::now() + LINGER, place));
     }
 
+    /// As many at a time as are due, so that their keys go with one call.
     fn free(&mut self, now: Instant) {
-        while let Some(&(due, place)) = self.lingering.front()
-            && due <= now
-        {
-            self.lingering.pop_front();
-            if let Some(flow) = self.live.remove(&place) {
-                self.state.withdraw(place, &flow.keys);
-                self.state.give_back_place(place);
-                self.state.ports.give_back(flow.backend, flow.port);
-            }
+        let due = self.lingering.iter().take_while(|(due, _)| *due <= now).count();
+        if due == 0 {
+            return;
+        }
+        let places = self.lingering.drain(..due).map(|(_, place)| place);
+        let flows: Vec<_> = places.filter_map(|place| self.live.remove(&place)).collect();
+        self.state.withdraw(flows.iter().map(|flow| (flow.place, &flow.keys)));
+        for flow in flows {
+            self.state.give_back_place(flow.place);
+            self.state.ports.give_back(flow.backend, flow.port);
         }
     }
 }

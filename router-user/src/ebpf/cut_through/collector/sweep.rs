@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::{ACKNOWLEDGEMENT_UNSEEN, Collector, LINGER, monotonic_ns};
 use crate::ebpf::cut_through::ending::reset_both;
 use crate::ebpf::cut_through::flow::Owner;
-use crate::ebpf::cut_through::flows::FlowOutcome;
+use crate::ebpf::cut_through::flows::{FlowOutcome, Place};
 use crate::ebpf::cut_through::opening::Opening;
 use crate::ebpf::cut_through::raw;
 use crate::ebpf::cut_through::table::field;
@@ -37,20 +37,22 @@ impl Collector {
     fn take_back(&mut self, place: u32) {
         let Some(mut flow) = self.live.remove(&place) else { return };
         self.state.is_unseen(flow.backend);
-        self.state.withdraw(place, &flow.keys);
+        self.state.withdraw([(place, &flow.keys)]);
         let waited = raw::wait_for_packets_on_their_way();
         let [client, backend] = self.state.table.read(place).directions;
         let untouched = |opening: &Opening| {
             client.sent == opening.brought() && client.reset | backend.reset == 0 && backend.packets == 0
         };
         let fate = match (flow.opening.take(), std::mem::replace(&mut flow.owner, Owner::Told)) {
-            (Some(opening), Owner::Task(task)) if waited.is_ok() && untouched(&opening) => match opening.take_back() {
-                Ok(fate) => task.send(fate).map_err(drop),
-                Err(error) => {
-                    debug!(%error, client = %flow.client, "cut-through: take a connection back");
-                    Err(())
+            (Some(opening), Owner::Worker(worker)) if waited.is_ok() && untouched(&opening) => {
+                match opening.take_back() {
+                    Ok(fate) => worker.send((Place { index: place, generation: flow.generation }, fate)).map_err(drop),
+                    Err(error) => {
+                        debug!(%error, client = %flow.client, "cut-through: take a connection back");
+                        Err(())
+                    }
                 }
-            },
+            }
             (opening, owner) => {
                 flow.opening = opening;
                 flow.owner = owner;
@@ -122,7 +124,7 @@ impl Collector {
     pub(super) fn abort(&mut self, place: u32, outcome: FlowOutcome) {
         let Some(flow) = self.live.get_mut(&place) else { return };
         // First the keys: what the ends still send is answered by the local TCP with a RST of exactly their numbers.
-        self.state.withdraw(place, &flow.keys);
+        self.state.withdraw([(place, &flow.keys)]);
         let record = self.state.table.read(place);
         debug!(?outcome, client = %flow.client, backend = %flow.backend, "cut-through: a flow is ended");
         match flow.opening.take() {

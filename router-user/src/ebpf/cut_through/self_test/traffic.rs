@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
 use socket2::SockRef;
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::of;
 use super::site::{End, Family, LINK, Site};
 use crate::ebpf::cut_through::collector::Collector;
-use crate::ebpf::cut_through::{Carried, CutThrough, Fate, FlowEnd, FlowOutcome, Identity, NotCut};
+use crate::ebpf::cut_through::{CutThrough, EndSender, Fate, FlowEnd, FlowOutcome, Identity, NotCut};
 use crate::ebpf::interfaces::set_transmit_checksums;
 
 /// Who sums up what.
@@ -51,16 +52,19 @@ impl Flow<'_> {
 
         let before = packets_sent()?;
         let to = at_backend.local_addr().map_err(of("the backend's address"))?;
-        let mut carried = self.switch(cut_through, accepted, to)?;
+        let (tell_end, mut ends) = unbounded_channel();
+        self.switch(cut_through, accepted, to, tell_end)?;
         let backend = self.accept(&at_backend)?;
         let end = thread::scope(|scope| {
             let client = scope.spawn(move || client_end(&client));
             let backend = scope.spawn(move || backend_end(&backend));
             let end = loop {
                 collector.turn(TURN, None);
-                match carried.end.try_recv() {
-                    Ok(Fate::Ended(end)) => break Ok(end),
-                    Ok(Fate::Returned { .. }) => break Err("the programs do not see the backend's packets".to_owned()),
+                match ends.try_recv() {
+                    Ok((_place, Fate::Ended(end))) => break Ok(end),
+                    Ok((_place, Fate::Returned { .. })) => {
+                        break Err("the programs do not see the backend's packets".to_owned());
+                    }
                     Err(_) if client.is_finished() && backend.is_finished() && self.late() => {
                         break Err("the programs have not told of the end".to_owned());
                     }
@@ -97,18 +101,25 @@ impl Flow<'_> {
     }
 
     /// As `router::passthrough` does.
-    fn switch(&self, cut_through: &CutThrough, client: TcpStream, backend: SocketAddr) -> Result<Carried, String> {
+    fn switch(
+        &self,
+        cut_through: &CutThrough,
+        client: TcpStream,
+        backend: SocketAddr,
+        tell_end: EndSender,
+    ) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(of("start a runtime"))?.block_on(async {
             client.set_nonblocking(true).map_err(of("the client's socket"))?;
             let client = tokio::net::TcpStream::from_std(client).map_err(of("the client's socket"))?;
             let not_cut = |reason: crate::ebpf::cut_through::Fallback| format!("relay, because of {}", reason.label());
-            let candidate = cut_through.prepare(&client).map_err(not_cut)?;
+            let peer = client.peer_addr().map_err(of("the client's address"))?;
+            let candidate = cut_through.prepare(&client, peer).map_err(not_cut)?;
             let dialled = cut_through.dial(&candidate, backend, self.remaining()).await;
             let dialled = dialled.map_err(|error| error.to_string())?;
             let attempt = dialled.attempt.map_err(not_cut)?;
-            match cut_through.install(attempt, client, dialled.backend, &Identity::default(), IDLE_TIMEOUT) {
-                Ok(carried) => Ok(carried),
+            match cut_through.install(attempt, client, dialled.backend, &Identity::default(), IDLE_TIMEOUT, tell_end) {
+                Ok(_place) => Ok(()),
                 Err(NotCut::Relay { reason, .. }) => Err(not_cut(reason)),
                 Err(NotCut::Broken(error)) => Err(format!("switch: {error}")),
             }

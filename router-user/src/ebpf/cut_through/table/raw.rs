@@ -83,6 +83,11 @@ impl FlowTable {
         unsafe { (&raw const (*self.place(index)).client_key_released).read_volatile() != 0 }
     }
 
+    pub(in crate::ebpf::cut_through) fn release_client_key(&self, index: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.place(index)).client_key_released).write_volatile(1) };
+    }
+
     /// Whether the programs have reported the end.
     pub(in crate::ebpf::cut_through) fn ended(&self, index: u32) -> bool {
         // SAFETY: as above.
