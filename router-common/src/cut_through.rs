@@ -211,6 +211,8 @@ pub enum LifeStage {
     Carried = 2,
     /// It is over, and who wants to know has been told; its packets may come again for a while.
     Told = 3,
+    /// Somebody wants it to end: whoever accompanies it resets both ends.
+    Ending = 4,
 }
 
 /// What became of a packet of a flow.

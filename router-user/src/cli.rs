@@ -58,6 +58,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the established connections that the kernel carries, whether a router runs or not; needs root.
+    Flows {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only those of this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Reset both ends of each.
+        #[arg(long)]
+        end: bool,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema {
         /// The same for people, in Markdown.
@@ -84,6 +95,7 @@ impl Cli {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
             Command::Status { admin, json } => commands::status::status(&admin, json),
+            Command::Flows { config, tenant, end } => commands::flows::flows(&config.config, tenant.as_deref(), end),
             Command::Schema { markdown } => commands::schema::schema(markdown),
         };
         let Err(failure) = result else { return ExitCode::SUCCESS };

@@ -2,6 +2,7 @@
 
 mod certificates;
 pub mod check;
+pub mod flows;
 pub mod route;
 pub mod schema;
 pub mod status;

@@ -120,6 +120,12 @@ impl CarriedRecord {
         self.id
     }
 
+    /// The kernel has given it back before it carried a byte.
+    pub(super) fn relayed_after_all(self, worker: &Worker, client: SocketAddr) -> AccessRecord<'_> {
+        let Self { accepted, id, line } = self;
+        AccessRecord { worker, accepted, id, client, server_name: None, line }
+    }
+
     /// Writes the line.
     pub(super) fn end(self, log: Option<&AccessLog>, end: &FlowEnd, mode: &'static str, outcome: ConnectionOutcome) {
         if let (Some(mut line), Some(log)) = (self.line, log) {

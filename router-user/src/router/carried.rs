@@ -3,13 +3,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::TcpStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::connection::Lease;
 use ::connection::limits::Admission;
+use config::Tenant;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::debug;
 
@@ -17,8 +20,9 @@ use super::accept::Held;
 use super::access::CarriedRecord;
 use super::cut_through::count;
 use super::outcome::Mode;
+use super::passthrough;
 use super::worker::Worker;
-use crate::ebpf::cut_through::{CutThrough, EndSender, FlowEnd, Place};
+use crate::ebpf::cut_through::{CutThrough, EndSender, Fallback, Fate, FlowEnd, Place};
 use crate::metrics::{Active, TenantCounters};
 
 /// All of one worker.
@@ -31,6 +35,7 @@ pub(super) struct CarriedConnections {
 /// What a connection occupies and what its last words need.
 #[derive(Debug)]
 pub(super) struct CarriedConnection {
+    pub(super) settings: Arc<Tenant>,
     pub(super) counters: Arc<TenantCounters>,
     pub(super) record: CarriedRecord,
     pub(super) _active: Active,
@@ -40,7 +45,7 @@ pub(super) struct CarriedConnection {
 }
 
 /// Where [`accompany`] hears of ends. Its bound is that of the flows: each ends once.
-pub(super) type Ends = UnboundedReceiver<(Place, FlowEnd)>;
+pub(super) type Ends = UnboundedReceiver<(Place, Fate)>;
 
 impl CarriedConnections {
     pub(super) fn new() -> (Self, Ends) {
@@ -65,6 +70,14 @@ impl CarriedConnections {
         connection.record.end(worker.shared.access_log.as_ref(), end, Mode::Passthrough.label(), outcome);
     }
 
+    /// It is relayed after all.
+    fn returned(&self, worker: &Rc<Worker>, place: Place, client: TcpStream, backend: TcpStream) {
+        let Some(connection) = self.by_place.borrow_mut().remove(&place) else { return };
+        worker.counters.cut_through.fetch_sub(1, Ordering::Relaxed);
+        worker.counters.fallback(Fallback::AcknowledgementUnseen);
+        tokio::task::spawn_local(passthrough::resume(worker.clone(), connection, client, backend));
+    }
+
     /// Forgets those that go on without a router: the next process writes their lines.
     fn leave_to_the_kernel(&self, cut_through: &CutThrough) {
         self.by_place.borrow_mut().retain(|place, _| !cut_through.is_alone(*place));
@@ -83,8 +96,11 @@ pub(super) async fn accompany(worker: Rc<Worker>, mut ends: Ends) {
             () = &mut draining, if !is_draining => is_draining = true,
             () = tokio::time::sleep(OPENING_POLL), if is_draining => {}
         }
-        for (place, end) in heard.drain(..) {
-            worker.carried.ended(&worker, place, &end);
+        for (place, fate) in heard.drain(..) {
+            match fate {
+                Fate::Ended(end) => worker.carried.ended(&worker, place, &end),
+                Fate::Returned { client, backend } => worker.carried.returned(&worker, place, client, backend),
+            }
         }
         if let (true, Some(cut_through)) = (is_draining, worker.shared.cut_through.carrier()) {
             worker.carried.leave_to_the_kernel(cut_through);

@@ -273,7 +273,7 @@ fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
 }
 
 /// The kernel keeps numbers, not names.
-fn name_hash(name: &str) -> u32 {
+pub fn name_hash(name: &str) -> u32 {
     let bytes: Vec<_> = name.bytes().map(usize::from).collect();
     router_common::layout(&bytes)
 }

@@ -38,6 +38,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::info;
 
+pub use self::cut_through::name_hash;
 use self::lifetime::{Authority, Signals};
 pub use self::policy::{LivePolicy, Policy, TenantState};
 use self::privileges::drop_privileges;

@@ -1,6 +1,8 @@
 //! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
 //! and possible, or relay until both sides are done.
 
+use std::net;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +22,7 @@ use super::cut_through::{self, Switched};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::site::Destination;
 use super::worker::Worker;
+use crate::metrics::TenantCounters;
 
 /// Serves a connection whose TLS stays end to end, hello and all that follows.
 pub(super) async fn serve(
@@ -56,6 +59,7 @@ pub(super) async fn serve(
         Switched::Carried(place) => {
             let Occupied { admission, held } = occupied;
             let connection = CarriedConnection {
+                settings: Arc::clone(&destination.tenant.settings),
                 counters: Arc::clone(counters),
                 record: record.carried(),
                 _active: active,
@@ -71,6 +75,38 @@ pub(super) async fn serve(
             return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
         }
     };
+    relay(worker, settings, counters, stream, backend, record).await;
+}
+
+/// Goes on with a connection that the kernel has given back.
+pub(super) async fn resume(
+    worker: Rc<Worker>,
+    connection: CarriedConnection,
+    client: net::TcpStream,
+    backend: net::TcpStream,
+) {
+    // What the connection occupies is bound until the end.
+    let CarriedConnection { settings, counters, record, _active, _lease, _admission, _held } = connection;
+    let unknown = net::SocketAddr::from((net::Ipv4Addr::UNSPECIFIED, 0));
+    let mut record = record.relayed_after_all(&worker, client.peer_addr().unwrap_or(unknown));
+    match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
+        (Ok(client), Ok(backend)) => relay(&worker, &settings, &counters, client, backend, record).await,
+        (Err(error), _) | (_, Err(error)) => {
+            counters.ended(ConnectionOutcome::BackendError);
+            record.reason(error.to_string());
+            record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+        }
+    }
+}
+
+async fn relay(
+    worker: &Worker,
+    settings: &Tenant,
+    counters: &TenantCounters,
+    stream: TcpStream,
+    backend: TcpStream,
+    mut record: AccessRecord<'_>,
+) {
     let prepared = stream.set_nodelay(true).and_then(|()| watch_over(&stream, &settings.tcp));
     if let Err(error) = prepared.and_then(|()| watch_over(&backend, &settings.tcp)) {
         debug!(%error, "options of a socket that is gone");

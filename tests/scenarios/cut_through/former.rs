@@ -81,6 +81,42 @@ fn flows_of_a_tenant_that_is_gone_are_ended_at_both_ends() {
     eventually(PATIENCE, "the backend is reset", at_the_backend).unwrap();
 }
 
+#[test]
+fn a_command_shows_and_ends_what_the_kernel_carries_with_and_without_a_router() {
+    let Some(mut site) = Site::new("the command flows", "CutThrough") else { return };
+    let client = held(&site);
+    let shown = flows(&site, &[]);
+    let address = client.local_addr().unwrap().to_string();
+    assert!(shown.contains(&address) && shown.contains("tenant four"), "{shown}");
+    assert_eq!(flows(&site, &["--tenant", "six"]), "");
+    assert_eq!(flows(&site, &["--tenant", "six", "--end"]), "0 ended\n");
+    assert_eq!(flows(&site, &["--end"]), "1 ended\n");
+    expect_reset(&client);
+    eventually(PATIENCE, "a line", || (logged(&site, "drained") == 1).then_some(())).unwrap();
+
+    let client = held(&site);
+    site.router.signal(Signal::SIGTERM).unwrap();
+    site.router.wait_for_exit(PATIENCE).unwrap();
+    assert_eq!(flows(&site, &["--end"]), "1 ended\n");
+    expect_reset(&client);
+    assert_eq!(flows(&site, &[]), "");
+    let resets = || site.failures.lock().unwrap().iter().filter(|failure| failure.contains("reset")).count();
+    eventually(PATIENCE, "the backends are reset", || (resets() == 2).then_some(())).unwrap();
+}
+
+/// What `sni-router flows` prints.
+fn flows(site: &Site, arguments: &[&str]) -> String {
+    let run = || {
+        let program = tests::binaries::sni_router()?;
+        let config = site.router.folder().join("config.yaml");
+        let mut command = std::process::Command::new(program);
+        let done = command.args(["flows", "--config"]).arg(config).args(arguments).output()?;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Ok(String::from_utf8(done.stdout)?)
+    };
+    site.network.router.run(run).unwrap()
+}
+
 /// Begins transfers, restarts the router on files that `between` has changed, and finishes them; new connections work
 /// meanwhile.
 fn transfers_over_a_restart(site: &mut Site, between: impl FnOnce(&Path) -> Result<()> + Send) {
@@ -126,13 +162,14 @@ fn wait_until_carried(site: &Site, connections: usize) -> Result<()> {
 /// A connection that the kernel carries and that nobody uses.
 fn held(site: &Site) -> TcpStream {
     let plan = Plan { number: 1, turn: Turn::ClientFirst, client_to_backend: 1000, backend_to_client: 1000 };
+    let before = site.metrics().sum(PATHS, &[("path", "cut_through")]) as usize;
     let client = site.at_client(|| {
         let mut stream = TcpStream::connect_timeout(&site.address(), PATIENCE).unwrap();
         stream.write_all(&Hello::named(NAME).records()).unwrap();
         stream.write_all(&plan.encode()).unwrap();
         stream
     });
-    wait_until_carried(site, 1).unwrap();
+    wait_until_carried(site, before + 1).unwrap();
     client
 }
 

@@ -1,12 +1,18 @@
 //! Interfaces upon interfaces, interfaces without Ethernet frames, with offloads that cannot be translated, and interfaces
 //! that appear while the router runs.
 
+use std::fs::File;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
 use tests::client_tools::{Tool, require};
-use tests::network::Network;
+use tests::hello::Hello;
+use tests::network::{Network, Place};
 use tests::patience::{PATIENCE, eventually};
 use tests::setup::Setup;
 
-use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site, Turn};
+use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn, client_after_hello};
 use super::suite::plans;
 
 #[test]
@@ -76,22 +82,7 @@ fn offloads_that_merge_too_much_are_noticed_when_they_are_switched() {
 #[test]
 fn an_interface_that_appears_while_the_router_runs() {
     let Some(site) = Site::with("a late interface", cut_through, |_| ()) else { return };
-    let attached = site.router.log().with(&["cut-through: attached"]).len();
-    let client = site.network.client.run(|| Ok(std::fs::File::open("/proc/thread-self/ns/net")?)).unwrap();
-    let client = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&client));
-    site.network
-        .router
-        .ip(&format!(
-            "link add late type veth peer name late-router netns {client}
-             addr add 10.0.6.1/24 dev late
-             link set late up"
-        ))
-        .unwrap();
-    site.network.client.ip("addr add 10.0.6.2/24 dev late-router\nlink set late-router up").unwrap();
-    eventually(PATIENCE, "the interface has the programs", || {
-        (site.router.log().with(&["cut-through: attached"]).len() > attached).then_some(())
-    })
-    .unwrap();
+    add_late(&site, &site.network.client, 6);
     let by_the_late_one = std::net::SocketAddr::from(([10, 0, 6, 1], site.router.address().port()));
     site.run(by_the_late_one, NAME, 2, plans(6, &TURNS, SIZES));
     site.assert_path("cut_through", 6);
@@ -105,6 +96,52 @@ fn an_interface_that_appears_while_the_router_runs() {
     assert_eq!(String::from_utf8_lossy(&site.network.router.run(filters).unwrap().stdout).trim(), "");
     site.run(by_the_late_one, NAME, 2, plans(6, &TURNS, SIZES));
     site.assert_path("cut_through", 6);
+}
+
+#[test]
+fn acknowledgements_that_another_program_takes_before_ours() {
+    let Some(site) = Site::with("another program before ours", cut_through, |_| ()) else { return };
+    add_late(&site, &site.network.backend, 7);
+    site.network.router.ip("route add 10.0.2.2/32 via 10.0.7.2 dev late").unwrap();
+    // Filters with a smaller preference come first: this one lets the stack have all but SYNs (classic BPF: IPv4, TCP,
+    // flags; TC_ACT_OK or TC_ACT_UNSPEC).
+    let program = "8,40 0 0 12,21 0 5 2048,48 0 0 23,21 0 3 6,48 0 0 47,69 1 0 2,6 0 0 0,6 0 0 4294967295";
+    let filter = ["filter", "add", "dev", "late", "ingress", "prio", "1", "bpf", "da", "bytecode", program];
+    site.network.router.command("tc", &filter).unwrap();
+    for number in 1..=2 {
+        let plan = Plan { number, turn: Turn::BackendFirst, client_to_backend: 100_000, backend_to_client: 100_000 };
+        let connect = || {
+            let mut stream = TcpStream::connect_timeout(&site.address(), PATIENCE)?;
+            // In one segment: nothing of the client passes our program.
+            stream.write_all(&[&Hello::named(NAME).records()[..], &plan.encode()].concat())?;
+            client_after_hello(&stream, plan)
+        };
+        site.at_client(connect).unwrap();
+        site.assert_path("copy", number);
+        assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "acknowledgement_unseen")]), number as f64);
+    }
+    assert_eq!(*site.failures.lock().unwrap(), [] as [String; 0]);
+}
+
+/// An interface `late` of the router whose other end is `late-router` of `place`, when it has the programs: 10.0.NET.1 and
+/// 10.0.NET.2.
+fn add_late(site: &Site, place: &Place, net: u8) {
+    let attached = site.router.log().with(&["cut-through: attached"]).len();
+    let there = place.run(|| Ok(File::open("/proc/thread-self/ns/net")?)).unwrap();
+    let there = format!("/proc/{}/fd/{}", std::process::id(), there.as_raw_fd());
+    site.network
+        .router
+        .ip(&format!(
+            "link add late type veth peer name late-router netns {there}
+             addr add 10.0.{net}.1/24 dev late
+             link set late up"
+        ))
+        .unwrap();
+    place.ip(&format!("addr add 10.0.{net}.2/24 dev late-router\nlink set late-router up")).unwrap();
+    eventually(PATIENCE, "the interface has the programs", || {
+        (site.router.log().with(&["cut-through: attached"]).len() > attached).then_some(())
+    })
+    .unwrap();
 }
 
 /// Until connections take this path.

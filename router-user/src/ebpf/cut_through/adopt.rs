@@ -1,13 +1,14 @@
 //! Takes over the flows that a former process left in the pinned maps: those that the kernel carries go on and are
 //! logged at their end, those whose sockets died with the process are ended.
 
+use std::borrow::Borrow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError};
 use router_common::cut_through::{Address, BACKEND, CLIENT, FlowKey, LifeStage, reference};
 
-use super::collector::{NewFlow, Owner};
+use super::flow::{NewFlow, Owner};
 use super::record;
 use super::shared::State;
 use super::table::FlowTable;
@@ -26,7 +27,10 @@ pub(super) struct Found {
 
 /// Every flow with keys. A flow without its client's key has been followed by a new connection of that client and is
 /// over; one without the backend's was being removed. Their other key is found again here and removed.
-pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTable) -> Result<Vec<Found>, MapError> {
+pub(super) fn find_flows(
+    keys: &HashMap<impl Borrow<MapData>, FlowKey, u32>,
+    table: &FlowTable,
+) -> Result<Vec<Found>, MapError> {
     let mut by_place: std::collections::HashMap<u32, [Option<FlowKey>; 2]> = std::collections::HashMap::new();
     for entry in keys.iter() {
         let (key, value) = entry?;
@@ -71,18 +75,6 @@ pub(super) fn adopt(state: &State, found: Found) {
         idle_timeout,
         owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted },
     });
-}
-
-impl NewFlow {
-    /// Who began each of the two connections, and to whom.
-    pub(super) fn connections(&self) -> [(SocketAddr, SocketAddr); 2] {
-        [(self.client, self.local), (SocketAddr::new(self.local_towards_backend(), self.port), self.backend)]
-    }
-
-    /// Our address towards the backend.
-    pub(super) fn local_towards_backend(&self) -> IpAddr {
-        ends(&self.keys[BACKEND]).1.ip()
-    }
 }
 
 /// What arrives from an end is the reverse of what leaves for it.

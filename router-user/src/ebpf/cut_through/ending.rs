@@ -9,7 +9,7 @@ use std::time::Duration;
 use router_common::cut_through::{BACKEND, CLIENT, Direction, Flow, SENT_FROM};
 use socket2::{Domain, Socket, Type};
 
-use super::collector::NewFlow;
+use super::flow::NewFlow;
 use super::raw::{self, Repair, Sequences};
 use super::record;
 use super::shared::State;

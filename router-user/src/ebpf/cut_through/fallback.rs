@@ -17,6 +17,8 @@ label_set! {
         ClientNotSeen = "client_not_seen",
         /// The same of the backend.
         BackendNotSeen = "backend_not_seen",
+        /// The program sees the backend's SYN and not its acknowledgements; also of later connections for a while.
+        AcknowledgementUnseen = "acknowledgement_unseen",
         /// One of the ends has finished or reset its connection already.
         Finished = "finished",
         /// Bytes of the client arrived out of order, or something was sent to it.

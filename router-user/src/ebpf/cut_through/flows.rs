@@ -1,6 +1,10 @@
 //! What is told of a flow when it is over, and to whom.
 
+use std::net::{SocketAddr, TcpStream};
+
 use tokio::sync::mpsc::UnboundedSender;
+
+use super::record::Identity;
 
 /// A flow's place in the table, for as long as it is that flow's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,7 +14,22 @@ pub struct Place {
 }
 
 /// Takes the ends of one worker's flows. Its queue needs no bound of its own: a flow ends once, and flows are bounded.
-pub type EndSender = UnboundedSender<(Place, FlowEnd)>;
+pub type EndSender = UnboundedSender<(Place, Fate)>;
+
+/// What becomes of a connection that was switched.
+#[derive(Debug)]
+pub enum Fate {
+    /// It is over.
+    Ended(FlowEnd),
+    /// The programs do not see the backend's packets. Nothing has passed them but the client's acknowledgements, and both
+    /// sockets are as if the router had brought the client's first bytes to the backend itself.
+    Returned {
+        /// The client's.
+        client: TcpStream,
+        /// The backend's.
+        backend: TcpStream,
+    },
+}
 
 /// The end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,4 +57,25 @@ pub enum FlowOutcome {
     Drained,
     /// The backend did not acknowledge the hello; both were reset.
     BackendSilent,
+}
+
+/// An adopted flow that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct AdoptedEnd {
+    /// What the former process wrote down.
+    pub identity: Identity,
+    /// The client.
+    pub client: SocketAddr,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// The end.
+    pub end: FlowEnd,
+}
+
+/// Who knows what to do with adopted flows.
+pub struct Adopted {
+    /// Whether a flow may go on; its tenant may be gone from the configuration.
+    pub keep: Box<dyn Fn(&Identity) -> bool + Send>,
+    /// Called for each adopted flow at its end.
+    pub on_end: Box<dyn Fn(AdoptedEnd) + Send>,
 }

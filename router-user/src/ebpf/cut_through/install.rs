@@ -4,26 +4,23 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use connection::{DialError, dial, dial_with};
 use router_common::cut_through::{CLIENT, Sighting};
-use rustix::net::{RecvFlags, SendFlags};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::CutThrough;
-use super::collector::{NewFlow, Owner};
 use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
+use super::flow::{NewFlow, Owner};
 use super::flows::{EndSender, Place};
+use super::opening::{Opening, SMALL, make_room};
 use super::raw::{self, Repair, Sequences};
 use super::record::{self, Identity, Numbers, Side};
-use super::shared::State;
 
 /// A client that may be cut through.
 #[derive(Debug)]
@@ -98,6 +95,9 @@ impl CutThrough {
         let deadline = Instant::now() + time_limit;
         let remaining = || deadline.saturating_duration_since(Instant::now());
         let mut reason = eligibility::addresses(candidate.client, backend).err();
+        if self.state.was_unseen(backend) {
+            reason = reason.or(Some(Fallback::AcknowledgementUnseen));
+        }
         let mut tries = 0..PORTS_TO_TRY;
         while reason.is_none() {
             let port = tries.next().and_then(|_| self.state.ports.take(backend));
@@ -161,15 +161,7 @@ impl CutThrough {
         let opened = client.into_std().and_then(|client| Ok((client, backend.into_std()?)));
         let opened = opened.and_then(|(client, backend)| {
             let forward = flow.directions[CLIENT].sequence_shift;
-            let mut opening = Opening {
-                _counted: Counted::new(&self.state),
-                client: client.into(),
-                backend: backend.into(),
-                start,
-                brought: start,
-                forward,
-                since: Instant::now(),
-            };
+            let mut opening = Opening::new(&self.state, client.into(), backend.into(), start, forward);
             match opening.bring(&self.state, place) {
                 Ok(_) => Ok(opening),
                 Err(error) => {
@@ -281,105 +273,10 @@ impl CutThrough {
     }
 }
 
-/// Returns how large the send buffer is, overhead included; net.core.wmem_max limits it.
-fn make_room(socket: &impl AsFd) -> io::Result<usize> {
-    let socket = SockRef::from(socket);
-    socket.set_send_buffer_size(LARGE_SEND_BUFFER)?;
-    socket.send_buffer_size()
-}
-
 /// Enters repair mode.
 fn numbers(socket: &TcpStream) -> io::Result<Numbers> {
     let Sequences { send, receive } = raw::enter_repair(socket)?;
     Ok(Numbers { send, receive, timestamp_offset: raw::timestamp(socket)?.wrapping_sub(monotonic_ms()) })
-}
-
-/// Both sockets of a flow until the backend has acknowledged what the client had sent to ours. The client's is in
-/// repair mode; the backend's closes with a RST, so that a crash of the router in this window ends the connection: the
-/// backend answers the client's next packet with a RST, which the program brings to it.
-#[derive(Debug)]
-pub(super) struct Opening {
-    _counted: Counted,
-    client: OwnedFd,
-    backend: OwnedFd,
-    /// The number of the client's first byte.
-    start: u32,
-    /// Everything before this number has been sent to the backend.
-    brought: u32,
-    forward: u32,
-    since: Instant,
-}
-
-impl Opening {
-    pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// Sends the backend what has arrived in the client's socket and was not sent yet; whether there was anything. The
-    /// hello is always there at first; later only packets that had passed the program just before the switch.
-    pub(super) fn bring(&mut self, state: &State, place: u32) -> io::Result<bool> {
-        let arrived = raw::receive_sequence(&self.client)?;
-        if arrived == self.brought {
-            return Ok(false);
-        }
-        let total = arrived.wrapping_sub(self.start) as usize;
-        let mut bytes = vec![0; total];
-        let (_, length) = rustix::net::recv(&self.client, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
-        // A FIN has a number and no byte.
-        let fin = length + 1 == total;
-        if length != total && !fin {
-            return Err(io::Error::other("the client's socket gave fewer bytes than it has"));
-        }
-        if total > SMALL {
-            make_room(&self.backend)?;
-        }
-        state.table.set_owed(place, arrived, fin, arrived.wrapping_add(self.forward));
-        let already = (self.brought.wrapping_sub(self.start) as usize).min(length);
-        let sent =
-            rustix::net::send(&self.backend, &bytes[already..length], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
-        if sent != length - already {
-            return Err(io::Error::other("the backend's socket took only a part"));
-        }
-        if fin {
-            SockRef::from(&self.backend).shutdown(std::net::Shutdown::Write)?;
-        }
-        self.brought = arrived;
-        Ok(true)
-    }
-
-    /// Whether our TCP has nothing left to send, whatever the program has seen.
-    pub(super) fn backend_has_all(&self) -> bool {
-        raw::unacknowledged(&self.backend).is_ok_and(|bytes| bytes == 0)
-    }
-
-    /// Both sockets vanish; neither end hears of it.
-    pub(super) fn vanish(self) {
-        // When that fails the close is a RST: the ends hear of it then.
-        let _ = raw::set_repair(&self.backend, Repair::On);
-    }
-
-    /// Both ends get a RST.
-    pub(super) fn reset(self) {
-        let _ = SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
-        let _ = raw::set_repair(&self.client, Repair::OffWithoutProbe);
-    }
-}
-
-/// Counts a flow that is opening.
-#[derive(Debug)]
-struct Counted(Arc<State>);
-
-impl Counted {
-    fn new(state: &Arc<State>) -> Self {
-        state.opening.fetch_add(1, Ordering::Relaxed);
-        Self(state.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.opening.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// IPv4 as IPv4 also on a dual-stack socket.
@@ -395,10 +292,6 @@ fn monotonic_ms() -> u32 {
 
 /// Ports that fail one after the other are a shortage, not bad luck.
 const PORTS_TO_TRY: usize = 8;
-/// What fits into any send buffer.
-const SMALL: usize = 8 * 1024;
-/// For what a client can have sent into a window that nobody has opened further; the kernel doubles it (socket(7)).
-const LARGE_SEND_BUFFER: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests;

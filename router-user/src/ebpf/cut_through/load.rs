@@ -11,7 +11,8 @@ use router_common::cut_through::{FlowKey, KEYS, MAX_FLOWS, SET};
 use tracing::{info, warn};
 
 use super::attach::{Attacher, Way};
-use super::collector::{Adopted, Collector};
+use super::collector::Collector;
+use super::flows::Adopted;
 use super::layouts::{self, OtherLayout, Programs};
 use super::open::open;
 use super::ownership::{Owned, Ownership};

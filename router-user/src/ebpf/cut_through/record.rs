@@ -83,6 +83,12 @@ pub struct Identity {
     pub names: [u32; 2],
 }
 
+impl Identity {
+    pub(super) fn of(flow: &Flow) -> Self {
+        Self { connection: flow.connection, accepted_unix_ms: flow.accepted_unix_ms, names: flow.names }
+    }
+}
+
 /// The record. The client's bytes up to `client.numbers.receive` still have to be sent by our own TCP.
 pub(super) fn flow(
     client: &Side,

@@ -1,15 +1,17 @@
 //! What workers and collector share: the maps, the free places and the free ports.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use router_common::cut_through::{BACKEND, CLIENT, Flow, FlowKey, LifeStage, Sighting, reference};
 
-use super::collector::NewFlow;
+use super::flow::NewFlow;
 use super::ports::Ports;
 use super::raw;
 use super::table::FlowTable;
@@ -30,6 +32,8 @@ pub(super) struct State {
     to_collector: Sender<NewFlow>,
     /// Indexes of interfaces whose packets cannot be translated.
     merging: Mutex<Vec<u32>>,
+    /// Backends of whose packets the program sees the first alone, and since when.
+    unseen: Mutex<HashMap<SocketAddr, Instant>>,
     /// Places in use.
     pub(super) flows: AtomicU64,
     /// Flows whose sockets still exist.
@@ -68,6 +72,7 @@ impl State {
             publishing: RwLock::new(()),
             to_collector,
             merging: Mutex::default(),
+            unseen: Mutex::default(),
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
             others: AtomicU64::new(0),
@@ -134,8 +139,24 @@ impl State {
         self.merging.lock().unwrap_or_else(PoisonError::into_inner).contains(&interface)
     }
 
+    /// The program does not see this backend's packets.
+    pub(super) fn is_unseen(&self, backend: SocketAddr) {
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.retain(|_, since| since.elapsed() < UNSEEN_FOR);
+        unseen.insert(backend, Instant::now());
+    }
+
+    /// Whether that was found out lately.
+    pub(super) fn was_unseen(&self, backend: SocketAddr) -> bool {
+        let unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.get(&backend).is_some_and(|since| since.elapsed() < UNSEEN_FOR)
+    }
+
     pub(super) fn hand_over(&self, flow: NewFlow) {
         // The collector lives as long as the process; without it nothing of this would be running.
         let _ = self.to_collector.send(flow);
     }
 }
+
+/// Until it is tried again: each try costs its connection a while.
+const UNSEEN_FOR: Duration = Duration::from_secs(60);

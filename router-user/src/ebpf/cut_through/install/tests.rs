@@ -2,6 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use aya::maps::Map;
@@ -14,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::super::ports::Ports;
-use super::super::shared::Maps;
+use super::super::shared::{Maps, State};
 use super::super::table::FlowTable;
 use super::*;
 use crate::ebpf::load;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::of;
 use super::site::{End, Family, LINK, Site};
 use crate::ebpf::cut_through::collector::Collector;
-use crate::ebpf::cut_through::{CutThrough, EndSender, FlowEnd, FlowOutcome, Identity, NotCut};
+use crate::ebpf::cut_through::{CutThrough, EndSender, Fate, FlowEnd, FlowOutcome, Identity, NotCut};
 use crate::ebpf::interfaces::set_transmit_checksums;
 
 /// Who sums up what.
@@ -61,7 +61,10 @@ impl Flow<'_> {
             let end = loop {
                 collector.turn(TURN, None);
                 match ends.try_recv() {
-                    Ok((_place, end)) => break Ok(end),
+                    Ok((_place, Fate::Ended(end))) => break Ok(end),
+                    Ok((_place, Fate::Returned { .. })) => {
+                        break Err("the programs do not see the backend's packets".to_owned());
+                    }
                     Err(_) if client.is_finished() && backend.is_finished() && self.late() => {
                         break Err("the programs have not told of the end".to_owned());
                     }

@@ -1,8 +1,9 @@
 //! The thread that accompanies flows after their switch: closes the sockets when the backend has the hello, learns of
 //! ends from the ring buffer, tells those who wait for them, and frees places and ports when nothing can follow.
 
+mod sweep;
+
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,71 +12,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
+use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::conntrack::Conntrack;
-use super::ending::reset_both;
-use super::flows::{EndSender, FlowEnd, FlowOutcome, Place};
-use super::install::Opening;
+use super::flow::{NewFlow, Owner};
+use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome, Place};
 use super::layouts::{OtherLayout, Programs};
 use super::raw;
 use super::record::{Identity, delivered};
 use super::shared::State;
-use super::table::field;
 use super::watch::Watch;
-
-/// A flow that was just switched, or one that a former process left.
-#[derive(Debug)]
-pub(super) struct NewFlow {
-    pub(super) place: u32,
-    pub(super) generation: u32,
-    pub(super) keys: [FlowKey; 2],
-    pub(super) client: SocketAddr,
-    /// Our address towards the client.
-    pub(super) local: SocketAddr,
-    pub(super) backend: SocketAddr,
-    /// Our port towards the backend.
-    pub(super) port: u16,
-    /// `None` when the programs carry it already.
-    pub(super) opening: Option<Opening>,
-    pub(super) idle_timeout: Duration,
-    pub(super) owner: Owner,
-}
-
-/// Who hears of a flow's end.
-#[derive(Debug)]
-pub(super) enum Owner {
-    /// The worker that accepted it.
-    Worker(EndSender),
-    /// Nobody of this process: the flow's record says who it was.
-    Adopted,
-    /// It has been told.
-    Told,
-}
-
-/// An adopted flow that has ended.
-#[derive(Clone, Copy, Debug)]
-pub struct AdoptedEnd {
-    /// What the former process wrote down.
-    pub identity: Identity,
-    /// The client.
-    pub client: SocketAddr,
-    /// The backend.
-    pub backend: SocketAddr,
-    /// The end.
-    pub end: FlowEnd,
-}
-
-/// Who knows what to do with adopted flows.
-pub struct Adopted {
-    /// Whether a flow may go on; its tenant may be gone from the configuration.
-    pub keep: Box<dyn Fn(&Identity) -> bool + Send>,
-    /// Called for each adopted flow at its end.
-    pub on_end: Box<dyn Fn(AdoptedEnd) + Send>,
-}
 
 /// The thread's own things.
 pub(super) struct Collector {
@@ -89,6 +38,8 @@ pub(super) struct Collector {
     lingering: VecDeque<(Instant, u32)>,
     /// Flows whose RST may have been meant for nobody, and when to look again.
     doubtful: VecDeque<(Instant, u32)>,
+    /// Flows that were opening lately, their generations, and when to look again.
+    opening: VecDeque<(Instant, u32, u32)>,
     next_sweep: Instant,
     conntrack: Conntrack,
     others: Vec<OtherLayout>,
@@ -111,6 +62,7 @@ impl Collector {
             live: HashMap::new(),
             lingering: VecDeque::new(),
             doubtful: VecDeque::new(),
+            opening: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
             conntrack: Conntrack::default(),
             others,
@@ -129,7 +81,7 @@ impl Collector {
         let unwanted = |(place, flow): (&u32, &NewFlow)| {
             let unwanted = matches!(flow.owner, Owner::Adopted)
                 && flow.opening.is_none()
-                && !(adopted.keep)(&identity(&self.state.table.read(*place)));
+                && !(adopted.keep)(&Identity::of(&self.state.table.read(*place)));
             unwanted.then_some(*place)
         };
         let unwanted: Vec<_> = self.live.iter().filter_map(unwanted).collect();
@@ -160,6 +112,7 @@ impl Collector {
         }
         let now = Instant::now();
         self.look_again(now);
+        self.look_at_opening(now);
         self.free(now);
         if now >= self.next_sweep {
             self.sweep();
@@ -171,6 +124,7 @@ impl Collector {
     fn wait(&self, most: Duration, other: Option<BorrowedFd<'_>>) {
         let now = Instant::now();
         let due = [self.lingering.front(), self.doubtful.front()].into_iter().flatten().map(|(due, _)| *due);
+        let due = due.chain(self.opening.front().map(|(due, _, _)| *due));
         let due = due.fold(self.next_sweep, Instant::min);
         let patience = due.saturating_duration_since(now).max(BATCH).min(most);
         let patience =
@@ -204,6 +158,9 @@ impl Collector {
             }
             if record.ended != 0 {
                 ended.push(flow.place);
+            }
+            if flow.opening.is_some() {
+                self.opening.push_back((Instant::now() + ACKNOWLEDGEMENT_UNSEEN, flow.place, flow.generation));
             }
             if matches!(flow.owner, Owner::Told) {
                 self.lingering.push_back((Instant::now() + LINGER, flow.place));
@@ -304,10 +261,11 @@ impl Collector {
         match std::mem::replace(&mut flow.owner, Owner::Told) {
             Owner::Worker(worker) => {
                 // A worker that is gone has been drained: the line is the next process's.
-                let _ = worker.send((Place { index: place, generation: flow.generation }, end));
+                let place = Place { index: place, generation: flow.generation };
+                let _ = worker.send((place, Fate::Ended(end)));
             }
             Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
-                identity: identity(record),
+                identity: Identity::of(record),
                 client: flow.client,
                 backend: flow.backend,
                 end,
@@ -332,83 +290,6 @@ impl Collector {
             self.state.ports.give_back(flow.backend, flow.port);
         }
     }
-
-    /// Once in a while: flows that are silent, and events that a full ring buffer has lost.
-    fn sweep(&mut self) {
-        let now = monotonic_ns();
-        let (mut acknowledged, mut ended, mut aborted) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, flow) in &self.live {
-            if matches!(flow.owner, Owner::Told) {
-                continue;
-            }
-            let table = &self.state.table;
-            let [client, backend] = [CLIENT, BACKEND].map(|which| table.direction(*place, which, field::last));
-            if let Some(opening) = &flow.opening {
-                if !table.pending(*place) {
-                    acknowledged.push(*place);
-                } else if opening.age() > HELLO_PATIENCE
-                    || opening.age() > ACKNOWLEDGEMENT_UNSEEN && opening.backend_has_all()
-                {
-                    aborted.push((*place, FlowOutcome::BackendSilent));
-                }
-            } else if table.ended(*place) {
-                if !self.doubtful.iter().any(|(_, doubtful)| doubtful == place) {
-                    ended.push(*place);
-                }
-            } else {
-                let last = client.max(backend);
-                let patience = u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
-                // Without patience is who lost its sockets with a former process, perhaps before its first packet.
-                if patience == 0 || last != 0 && now.saturating_sub(last) > patience {
-                    aborted.push((*place, FlowOutcome::IdleTimeout));
-                }
-            }
-        }
-        self.close(&acknowledged);
-        for place in ended {
-            self.ended(place);
-        }
-        for (place, outcome) in aborted {
-            self.abort(place, outcome);
-        }
-        self.others.retain_mut(|other| match other.sweep(now, LINGER) {
-            Some(freed) => {
-                freed.into_iter().for_each(|(backend, port)| self.state.ports.give_back(backend, port));
-                true
-            }
-            None => false,
-        });
-        let others = self.others.iter().map(|other| other.ports().len() as u64).sum();
-        self.state.others.store(others, Ordering::Relaxed);
-        if self.live.is_empty()
-            && let Some(programs) = self.retiring.take()
-        {
-            programs.detach();
-            info!("cut-through: the last flow has ended");
-        }
-    }
-
-    /// Ends a flow: both ends get a RST that they believe.
-    fn abort(&mut self, place: u32, outcome: FlowOutcome) {
-        let Some(flow) = self.live.get_mut(&place) else { return };
-        // First the keys: what the ends still send is answered by the local TCP with a RST of exactly their numbers.
-        self.state.withdraw([(place, &flow.keys)]);
-        let record = self.state.table.read(place);
-        debug!(?outcome, client = %flow.client, backend = %flow.backend, "cut-through: a flow is ended");
-        match flow.opening.take() {
-            Some(opening) => opening.reset(),
-            None => {
-                if let Err(error) = reset_both(&self.state, flow, &record) {
-                    debug!(%error, client = %flow.client, "cut-through: the ends learn of it when they send");
-                }
-            }
-        }
-        self.over(place, &record, outcome);
-    }
-}
-
-fn identity(record: &Flow) -> Identity {
-    Identity { connection: record.connection, accepted_unix_ms: record.accepted_unix_ms, names: record.names }
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {
@@ -416,7 +297,7 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 }
 
 /// The programs note times of CLOCK_MONOTONIC_COARSE, which is at most a tick behind.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
@@ -429,7 +310,5 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// A challenge (RFC 5961) arrives within a round trip.
 const DOUBT: Duration = Duration::from_secs(1);
-/// A backend that was just connected to and then does not acknowledge.
-const HELLO_PATIENCE: Duration = Duration::from_secs(30);
-/// Our TCP got the acknowledgement and the program did not: its packets come under other addresses than its SYN did.
-const ACKNOWLEDGEMENT_UNSEEN: Duration = Duration::from_secs(3);
+/// After that a flow that is opening still is looked at, again and again.
+const ACKNOWLEDGEMENT_UNSEEN: Duration = Duration::from_millis(200);
