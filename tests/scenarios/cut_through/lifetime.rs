@@ -65,7 +65,9 @@ fn transfers_go_on_when_the_router_is_killed_and_the_next_one_logs_them() {
 #[test]
 fn short_connections_leave_nothing_behind_and_no_reset_is_sent() {
     let Some(site) = Site::new("a soak of short connections", "CutThrough") else { return };
-    let turns = [Turn::Together, Turn::BackendFirst];
+    // A client that finishes before the switch is relayed, and a relay's host answers a packet that its CPU had put off
+    // until the sockets were gone.
+    let turns = [Turn::BackendFirst];
     // The first ones make whatever is made once.
     site.run(site.address(), NAME, 8, plans(100, &turns, 100..=2_000));
     let flows = |site: &Site| site.metrics().sum("sni_router_cut_through_flows", &[]);
@@ -77,7 +79,7 @@ fn short_connections_leave_nothing_behind_and_no_reset_is_sent() {
     assert_eq!(self::descriptors(&site), descriptors);
     let metrics = site.metrics();
     let carried = metrics.sum(PATHS, &[("path", "cut_through")]);
-    assert!(carried > SHORT_CONNECTIONS as f64 * 0.4, "{carried} of {SHORT_CONNECTIONS}");
+    assert!(carried > SHORT_CONNECTIONS as f64 * 0.99, "{carried} of {SHORT_CONNECTIONS}");
 }
 
 /// The router's, without those of the scrape that asks.
