@@ -6,6 +6,7 @@
 mod backend;
 mod cell;
 mod contest;
+mod handshakes;
 mod idle;
 mod load;
 mod options;
@@ -13,6 +14,7 @@ mod report;
 mod statistics;
 mod subject;
 mod target;
+mod terminators;
 
 use anyhow::{Result, bail};
 use tests::network::Network;
@@ -21,11 +23,13 @@ use tests::scratch::Scratch;
 use crate::backend::Backends;
 use crate::cell::Mode;
 use crate::contest::Contest;
+pub use crate::handshakes::{HandshakeCommand, handshakes};
 use crate::idle::Idle;
 pub use crate::options::Options;
 use crate::report::Report;
 use crate::subject::Subjects;
 use crate::target::Clients;
+pub use crate::terminators::{TerminatorOptions, terminators};
 
 /// Sets everything up, measures round by round, prints tables and writes them as JSON.
 pub fn side_by_side(options: &Options) -> Result<()> {

@@ -49,6 +49,15 @@ enum Command {
         #[arg(long)]
         listener: Option<String>,
     },
+    /// Show a running router: tenants, connections, certificates, backends, how terminators are confined.
+    Status {
+        /// The router's admin endpoint: the path of its socket, or http://HOST:PORT.
+        #[arg(long, value_name = "URL|SOCKET", default_value = "/run/sni-router/admin.sock")]
+        admin: String,
+        /// Print everything as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the established connections that the kernel carries, whether a router runs or not; needs root.
     Flows {
         #[command(flatten)]
@@ -61,7 +70,11 @@ enum Command {
         end: bool,
     },
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema {
+        /// The same for people, in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,8 +94,9 @@ impl Cli {
             Command::Route { config, name, listener } => {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
+            Command::Status { admin, json } => commands::status::status(&admin, json),
             Command::Flows { config, tenant, end } => commands::flows::flows(&config.config, tenant.as_deref(), end),
-            Command::Schema => commands::schema::schema(),
+            Command::Schema { markdown } => commands::schema::schema(markdown),
         };
         let Err(failure) = result else { return ExitCode::SUCCESS };
         if !matches!(failure, Failure::Child(_) | Failure::Told) {

@@ -5,16 +5,18 @@
 //! confinement too, as root, where it must succeed: otherwise its denial would prove nothing.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::Command;
 
 use tests::authority::{Authority, Identity, KeyKind};
 use tests::binaries;
 use tests::client_tools::require_root;
-use tests::fakes::PlainHttp;
+use tests::fakes::IdentityBackend;
 use tests::memory;
+use tests::patience::{PATIENCE, eventually};
 use tests::router_process::RouterProcess;
-use tests::setup::{Setup, Tenant, secret_dir};
+use tests::scratch::Scratch;
+use tests::setup::{Setup, Tenant, backend_client_dir, secret_dir};
 use tests::tls_client::TlsClient;
 
 use crate::two_tenants::TERMINATE;
@@ -30,6 +32,7 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let denied = [
         format!("read={}", secret_dir(folder, "globex", 0).join("tls.key").display()),
+        format!("read={}", backend_client_dir(folder, "globex").join("tls.key").display()),
         format!("read={}", folder.join("config.yaml").display()),
         "read=/etc/passwd".to_owned(),
         "read=/proc/1/status".to_owned(),
@@ -46,7 +49,6 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
         format!("signal={}", pid("globex")),
         format!("signal={}", pid("acme")),
         "execute=/bin/true".to_owned(),
-        "thread".to_owned(),
         "raw-socket".to_owned(),
         "datagram-socket".to_owned(),
         "listen=127.0.0.1:0".to_owned(),
@@ -57,10 +59,13 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
         "become-root".to_owned(),
         "namespace".to_owned(),
         "dump".to_owned(),
+        // Last: a process with threads can make no user namespace (unshare(2)), confined or not.
+        "thread".to_owned(),
     ];
     let allowed = [
         format!("read={}", secret_dir(folder, "acme", 0).join("tls.key").display()),
-        format!("connect={}", scene.backend),
+        format!("read={}", backend_client_dir(folder, "acme").join("tls.key").display()),
+        format!("connect={}", scene.backend.address()),
     ];
     let unconfined = attempt(&[], &denied);
     let confined = scene.attempt_as("acme", &[&denied[..], &allowed[..]].concat());
@@ -85,7 +90,10 @@ fn a_tenants_key_is_in_the_memory_of_its_own_terminator_alone() {
     }
     let all = scene.router.pids().unwrap();
     assert_eq!(all.len(), 4, "supervisor, router, two terminators");
-    for (tenant, identity) in [("acme", &scene.acme), ("globex", &scene.globex)] {
+    let [acme_edge, globex_edge] = &scene.edges;
+    for (tenant, identity) in
+        [("acme", &scene.acme), ("globex", &scene.globex), ("acme", acme_edge), ("globex", globex_edge)]
+    {
         let own = scene.router.terminator_pid(tenant).unwrap();
         let forms = key_forms(identity);
         for pid in &all {
@@ -95,27 +103,61 @@ fn a_tenants_key_is_in_the_memory_of_its_own_terminator_alone() {
     }
 }
 
-/// Two terminated tenants with a backend.
+#[test]
+fn a_key_that_was_replaced_is_in_no_memory_any_more() {
+    if !require_root("looking into other processes' memory").unwrap() {
+        return;
+    }
+    let scene = Scene::start();
+    let pid = scene.router.terminator_pid("acme").unwrap();
+    let places = |identity: &Identity| key_forms(identity).map(|form| memory::mappings_with(pid, &form).unwrap());
+    let is_held = |identity: &Identity| places(identity).iter().any(|places| !places.is_empty());
+    assert_eq!(scene.get(TERMINATE), 200);
+    assert!(is_held(&scene.acme), "a key that is in use is somewhere");
+    let config = config::Config::load(scene.router.folder().join("config.yaml")).unwrap();
+    let owner = tests::setup::tenant_owner(&config, "acme").unwrap();
+    let next = scene.authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
+    next.write_secret_dir(&secret_dir(scene.router.folder(), "acme", 0), owner).unwrap();
+    let serial = next.serial().unwrap();
+    scene.router.log().wait_for(PATIENCE, &["certificate renewed", &serial]).unwrap();
+    assert_eq!(scene.get(TERMINATE), 200);
+    let gone = eventually(PATIENCE, "the old key is gone", || (!is_held(&scene.acme)).then_some(()));
+    gone.unwrap_or_else(|error| panic!("{error}: {:#?}; the new one: {:#?}", places(&scene.acme), places(&next)));
+    assert!(is_held(&next));
+}
+
+/// Two terminated tenants with a backend that wants a certificate of them.
 struct Scene {
     authority: Authority,
     acme: Identity,
     globex: Identity,
+    /// What each shows to the backend.
+    edges: [Identity; 2],
     router: RouterProcess,
-    backend: SocketAddr,
-    _backend: PlainHttp,
+    backend: IdentityBackend,
 }
 
 impl Scene {
     fn start() -> Self {
         let authority = Authority::new("scenario CA").unwrap();
-        let backend = PlainHttp::start("backend").unwrap();
+        let scratch = Scratch::new().unwrap();
+        // A terminator may read the whole folder of each file that it is given.
+        std::fs::create_dir(scratch.join("trust")).unwrap();
+        let ca = scratch.write("trust/ca.crt", authority.pem()).unwrap();
+        let upstream = authority.server(&["upstream.test"], KeyKind::Ecdsa).unwrap();
+        let backend = IdentityBackend::start("backend", &upstream, &authority).unwrap();
         let acme = authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
         let globex = authority.server(&[GLOBEX], KeyKind::Ecdsa).unwrap();
+        let edges = ["acme", "globex"].map(|name| authority.client(name).unwrap());
+        let verified = format!("serverName: upstream.test, ca: [{}]", ca.display());
+        let tenant = |name, hostname: &str, certificate: &Identity, edge: &Identity| {
+            Tenant::terminate(name, &[hostname], backend.address(), certificate).backend_tls(&verified, Some(edge))
+        };
         let setup = Setup::new()
-            .tenant(Tenant::terminate("acme", &[TERMINATE], backend.address(), &acme))
-            .tenant(Tenant::terminate("globex", &[GLOBEX], backend.address(), &globex));
-        let router = RouterProcess::start(setup).unwrap();
-        Self { authority, acme, globex, router, backend: backend.address(), _backend: backend }
+            .tenant(tenant("acme", TERMINATE, &acme, &edges[0]))
+            .tenant(tenant("globex", GLOBEX, &globex, &edges[1]));
+        let router = RouterProcess::start_in(scratch, setup).unwrap();
+        Self { authority, acme, globex, edges, router, backend }
     }
 
     fn get(&self, name: &str) -> u16 {

@@ -6,7 +6,7 @@ use crate::cargo::{cargo, output, workspace};
 
 /// Dependencies between crates of this workspace, of every kind (normal, build, dev).
 const INTERNAL: &[(&str, &[&str])] = &[
-    ("bench", &["client-hello", "config", "router-user", "tests"]),
+    ("bench", &["client-hello", "config", "connection", "router-user", "tests"]),
     ("client-hello", &[]),
     ("config", &[]),
     ("connection", &["config"]),

@@ -5,16 +5,16 @@ use std::fs;
 use std::thread::available_parallelism;
 
 /// As much of a machine as decides how to read its figures.
-pub(super) struct Machine {
-    pub(super) cores: usize,
-    pub(super) processor: String,
-    pub(super) kernel: String,
+pub(crate) struct Machine {
+    pub(crate) cores: usize,
+    pub(crate) processor: String,
+    pub(crate) kernel: String,
     /// Of the minute before the run; what is not near 0 competes with it.
-    pub(super) load_average: f64,
+    pub(crate) load_average: f64,
 }
 
 impl Machine {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let processor = read("/proc/cpuinfo");
         let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use tests::binaries::target_folder;
 use tests::network::Network;
 
-use self::machine::Machine;
+pub(crate) use self::machine::Machine;
 use crate::contest::{Contest, Series};
 use crate::idle::Idle;
 use crate::options::Options;

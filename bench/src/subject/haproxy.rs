@@ -36,7 +36,7 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
     }
     let mut command = Command::new(program);
     command.arg("-db").arg("-f").arg(site.scratch.write("haproxy.cfg", &text)?);
-    let process = Arc::new(Process::start(site, "haproxy", command)?);
+    let process = Arc::new(Process::start(site.scratch, site.place, "haproxy", command)?);
     let router = |address| Router { address, process: Arc::clone(&process) };
     let subjects = vec![
         Subject::routed(Mode::Passthrough, "haproxy-splice", router(splice)),

@@ -16,7 +16,7 @@ use tests::network::{Network, Place};
 use tests::patience::{PATIENCE, eventually};
 use tests::scratch::Scratch;
 
-use self::process::Process;
+pub(crate) use self::process::Process;
 use crate::backend::{ANSWER, Backends};
 use crate::cell::{Mode, Service};
 use crate::target::{Clients, KeyExchange, Target};

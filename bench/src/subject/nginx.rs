@@ -43,7 +43,7 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
     let mut command = Command::new(program);
     command.args(["-e", "stderr", "-p"]).arg(site.scratch.path());
     command.arg("-c").arg(site.scratch.write("nginx.conf", &text)?);
-    let process = Arc::new(Process::start(site, "nginx", command)?);
+    let process = Arc::new(Process::start(site.scratch, site.place, "nginx", command)?);
     let router = |address| Router { address, process: Arc::clone(&process) };
     let subjects = vec![
         Subject::routed(Mode::Passthrough, "nginx", router(passthrough)),

@@ -8,45 +8,45 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
+use tests::network::Place;
 use tests::patience::eventually;
 use tests::processes::{self, Pid};
 use tests::router_process::send_signal;
+use tests::scratch::Scratch;
 
-use super::Site;
-
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Mutex<Child>,
     pid: Pid,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts `command` in the routers' place; what it says goes to a file of this name.
-    pub(super) fn start(site: &Site<'_>, name: &str, mut command: Command) -> Result<Self> {
-        let log = site.scratch.join(&format!("{name}.log"));
+    /// Starts `command` in this place; what it says goes to a file of this name.
+    pub(crate) fn start(scratch: &Scratch, place: &Place, name: &str, mut command: Command) -> Result<Self> {
+        let log = scratch.join(&format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = site.place.run(|| command.spawn().with_context(|| format!("start {name}")))?;
+        let child = place.run(|| command.spawn().with_context(|| format!("start {name}")))?;
         let pid = Pid::try_from(child.id()).context("a process id")?;
         Ok(Self { child: Mutex::new(child), pid, log })
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait(), Ok(None))
     }
 
     /// User and system time of the process and all that it started.
-    pub(super) fn cpu_time(&self) -> Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
         self.family().map(processes::cpu_time).sum()
     }
 
     /// Proportional set size of the process and all that it started, in bytes.
-    pub(super) fn memory(&self) -> Result<u64> {
+    pub(crate) fn memory(&self) -> Result<u64> {
         self.family().map(processes::proportional_set_size).sum()
     }
 
     /// What the eBPF maps take that it holds descriptors of.
-    pub(super) fn map_bytes(&self) -> Result<u64> {
+    pub(crate) fn map_bytes(&self) -> Result<u64> {
         self.family().map(processes::ebpf_map_bytes).sum()
     }
 
@@ -55,7 +55,7 @@ impl Process {
     }
 
     /// What it said, so far.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

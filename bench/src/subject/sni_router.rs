@@ -53,7 +53,7 @@ fn instance(site: &Site<'_>, name: &str, data_path: &str, modes: &[Mode]) -> Res
     let file = site.scratch.write(&format!("sni-router-{name}.yaml"), &yaml)?;
     let mut command = Command::new(binaries::beside_us("sni-router")?);
     command.args(["run", "--config"]).arg(file).env("NO_COLOR", "1");
-    let process = Process::start(site, &format!("sni-router-{name}"), command)?;
+    let process = Process::start(site.scratch, site.place, &format!("sni-router-{name}"), command)?;
     Ok(Router { address, process: Arc::new(process) })
 }
 

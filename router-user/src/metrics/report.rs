@@ -22,6 +22,8 @@ pub struct TerminatorReport {
     pub tenant: usize,
     /// Whether its hand-off socket is connected.
     pub up: bool,
+    /// Whether it is only there when connections ask for it.
+    pub on_demand: bool,
     /// How often it came back after it had gone.
     pub restarts: u64,
     /// Its own counters, when it answered in time.
@@ -223,8 +225,8 @@ fn backends(page: &mut Exposition, policy: &Policy, terminators: &[TerminatorRep
 fn terminators(page: &mut Exposition, config: &Config, terminators: &[TerminatorReport]) {
     let tenant = |report: &TerminatorReport| config.tenants[report.tenant].name.as_str();
     let name = "sni_terminator_up";
-    page.family(name, "gauge", "Whether the tenant's terminator can be reached.");
-    for report in terminators {
+    page.family(name, "gauge", "Whether the tenant's terminator can be reached; not told of one that nobody asks for.");
+    for report in terminators.iter().filter(|report| report.up || !report.on_demand) {
         page.sample(name, &[("tenant", tenant(report))], u8::from(report.up));
     }
     let name = "sni_terminator_restarts_total";

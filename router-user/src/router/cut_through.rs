@@ -124,11 +124,11 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 /// Whether any connection could be carried: not one whose client or backend is on this host.
 fn is_of_use(config: &Config) -> bool {
     let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
-    let to_outside = |tenant: &Tenant| {
+    let to_outside = |tenant: &Arc<Tenant>| {
         tenant.mode == TenantMode::Passthrough
             && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
     };
-    config.listeners.iter().any(from_outside) && config.tenants.iter().map(AsRef::as_ref).any(to_outside)
+    config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
 }
 
 /// Before the dial: whether this client's connection can be given to the kernel.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use ::connection::DialError;
 use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{RelayOutcome, relay_tcp};
+use ::connection::silence::watch_over;
 use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -106,8 +107,9 @@ async fn relay(
     backend: TcpStream,
     mut record: AccessRecord<'_>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY on the client's socket");
+    let prepared = stream.set_nodelay(true).and_then(|()| watch_over(&stream, &settings.tcp));
+    if let Err(error) = prepared.and_then(|()| watch_over(&backend, &settings.tcp)) {
+        debug!(%error, "options of a socket that is gone");
     }
     let forced = worker.shared.drain.forced_after(settings.drain_timeout);
     let end = relay_tcp(&worker.relay, stream, backend, settings.idle_timeout, &counters.traffic, forced).await;

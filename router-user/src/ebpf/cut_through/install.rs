@@ -75,11 +75,12 @@ impl CutThrough {
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
-        self.untouched(sighting)?;
+        // Before the sighting: the program does not look at SYNs with options, but at an older one from the same port.
         if raw::has_ip_options(client) {
             return Err(Fallback::IpOptions);
         }
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        self.untouched(sighting)?;
         Ok(Candidate { client: peer, local, shape, sighting })
     }
 
@@ -291,3 +292,6 @@ fn monotonic_ms() -> u32 {
 
 /// Ports that fail one after the other are a shortage, not bad luck.
 const PORTS_TO_TRY: usize = 8;
+
+#[cfg(test)]
+mod tests;

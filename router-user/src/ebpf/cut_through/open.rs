@@ -50,7 +50,7 @@ pub(super) fn open(
     Ok((CutThrough { state, verdicts }, collector))
 }
 
-fn descriptor(map: &Map) -> Result<OwnedFd, Unavailable> {
+pub(super) fn descriptor(map: &Map) -> Result<OwnedFd, Unavailable> {
     let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data)) = map else {
         return Err(Unavailable::Object("a map of another type".to_owned()));
     };

@@ -89,9 +89,9 @@ impl Collector {
                 }
             } else {
                 let last = client.max(backend);
-                if last != 0
-                    && now.saturating_sub(last) > u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX)
-                {
+                let patience = u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+                // Without patience is who lost its sockets with a former process, perhaps before its first packet.
+                if patience == 0 || last != 0 && now.saturating_sub(last) > patience {
                     aborted.push((*place, FlowOutcome::IdleTimeout));
                 }
             }
