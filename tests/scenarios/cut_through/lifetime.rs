@@ -69,7 +69,9 @@ fn short_connections_leave_nothing_behind_and_no_reset_is_sent() {
     let Some(site) = Site::new("a soak of short connections", "CutThrough") else { return };
     let soak = std::env::var("SNI_ROUTER_SOAK").ok().map(|connections| connections.parse::<u64>().unwrap());
     let connections = soak.unwrap_or(SHORT_CONNECTIONS);
-    let turns = [Turn::Together, Turn::BackendFirst];
+    // A client that finishes before the switch is relayed, and a relay's host answers a packet that its CPU had put off
+    // until the sockets were gone.
+    let turns = [Turn::BackendFirst];
     // The first ones make whatever is made once.
     site.run(site.address(), NAME, 16, plans(1_000, &turns, 100..=2_000));
     wait_for_no_flow(&site);
@@ -83,7 +85,7 @@ fn short_connections_leave_nothing_behind_and_no_reset_is_sent() {
     assert_eq!(after.descriptors, before.descriptors);
     let metrics = site.metrics();
     let carried = metrics.sum(PATHS, &[("path", "cut_through")]);
-    assert!(carried > connections as f64 * 0.4, "{carried} of {connections}");
+    assert!(carried > connections as f64 * 0.99, "{carried} of {connections}");
     assert_eq!(metrics.sum(FALLBACKS, &[("reason", "no_port")]), 0.0, "ports came back");
     assert_eq!(metrics.sum(FALLBACKS, &[("reason", "map_full")]), 0.0, "places came back");
     let grown = after.memory.saturating_sub(before.memory);

@@ -185,10 +185,7 @@ impl Collector {
         if places.is_empty() {
             return;
         }
-        if let Err(error) = raw::wait_for_packets_on_their_way() {
-            warn!(%error, "membarrier(2)");
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_for_packets();
         let mut alone = Vec::new();
         for place in places {
             let Some(flow) = self.live.get_mut(place) else { continue };
@@ -254,6 +251,9 @@ impl Collector {
     fn over(&mut self, place: u32, record: &Flow, outcome: FlowOutcome) {
         let Some(flow) = self.live.get_mut(&place) else { return };
         if let Some(opening) = flow.opening.take() {
+            // The packet that ended it may be on its way to the backend's socket, as the last acknowledgement of a FIN
+            // that our TCP had sent.
+            wait_for_packets();
             opening.vanish();
         }
         let [client_to_backend, backend_to_client] = delivered(record);
@@ -289,6 +289,14 @@ impl Collector {
             self.state.give_back_place(flow.place);
             self.state.ports.give_back(flow.backend, flow.port);
         }
+    }
+}
+
+/// Until those that the programs have let pass have reached their sockets.
+fn wait_for_packets() {
+    if let Err(error) = raw::wait_for_packets_on_their_way() {
+        warn!(%error, "membarrier(2)");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
