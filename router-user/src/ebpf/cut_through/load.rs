@@ -60,10 +60,6 @@ impl Loaded {
     /// Starts the thread that accompanies flows and attaches to interfaces that appear.
     pub fn start(self, on_adopted_end: OnAdoptedEnd) -> Result<CutThrough, Unavailable> {
         let Self { cut_through, collector, attacher } = self;
-        #[cfg(feature = "ebpf-log")]
-        let mut attacher = attacher;
-        #[cfg(feature = "ebpf-log")]
-        crate::ebpf::kernel_log::follow(attacher.object());
         let interfaces = attacher.names().join(",");
         let watch = Watch::new(attacher, cut_through.state.clone())
             .map_err(|error| Unavailable::of_call("listen for changes of interfaces", error))?;
