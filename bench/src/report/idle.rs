@@ -5,7 +5,8 @@ use crate::idle::Idle;
 
 pub(super) fn print(rows: &[Idle<'_>], connections: u32) {
     println!("memory for each of {connections} idle connections, kB (less is better)");
-    let mut lines = vec![titles(&["", "router's processes", "kernel over direct", "together", "eBPF maps, MB in all"])];
+    let mut lines =
+        vec![titles(&["", "router's processes", "sockets over direct", "together", "eBPF maps, MB in all"])];
     let direct = rows.iter().find(|row| row.router.is_none()).map(|row| row.kernel);
     for row in rows {
         let kernel = direct.map(|direct| row.kernel - direct);

@@ -20,29 +20,29 @@ pub(super) fn start(site: &Site<'_>) -> Result<Entrant> {
     let files = site.clients.certificate.write_files(site.scratch.path(), "haproxy")?;
     let pem = fs::read_to_string(&files.certificate)? + &fs::read_to_string(&files.key)?;
     let pem = site.scratch.write("haproxy.pem", &pem)?;
-    let (copy, splice, terminate) =
-        (site.place.free_address()?, site.place.free_address()?, site.place.free_address()?);
-    let mut text = GLOBAL.replace("CONNECTIONS", &CONNECTIONS.to_string());
-    for (name, address, option) in [("copy", copy, ""), ("splice", splice, "option splice-auto")] {
-        let rules = rules(Mode::Passthrough, "req.ssl_sni");
-        write!(text, "frontend {name}\n  bind {address}\n  {option}\n{INSPECT}{rules}")?;
-    }
-    let rules = rules(Mode::Terminate, "ssl_fc_sni");
-    write!(text, "frontend terminate\n  bind {terminate} ssl crt {} {TLS}\n{rules}", pem.display())?;
-    for mode in Mode::ALL {
-        for (service, backend) in site.backends.routed(mode) {
-            write!(text, "backend {}\n  server it {backend}\n", service.host(mode))?;
+    let start = |name: &str, frontends: &str| {
+        let mut text = GLOBAL.replace("CONNECTIONS", &CONNECTIONS.to_string()) + frontends;
+        for mode in Mode::ALL {
+            for (service, backend) in site.backends.routed(mode) {
+                write!(text, "backend {}\n  server it {backend}\n", service.host(mode))?;
+            }
         }
+        let mut command = Command::new(&program);
+        command.arg("-db").arg("-f").arg(site.scratch.write(&format!("{name}.cfg"), &text)?);
+        Process::start(site.scratch, site.place, name, command).map(Arc::new)
+    };
+    // A process for each, because idle memory is that of a process.
+    let mut subjects = Vec::new();
+    for (name, option) in [("haproxy-splice", "option splice-auto"), ("haproxy-copy", "")] {
+        let address = site.place.free_address()?;
+        let rules = rules(Mode::Passthrough, "req.ssl_sni");
+        let process = start(name, &format!("frontend it\n  bind {address}\n  {option}\n{INSPECT}{rules}"))?;
+        subjects.push(Subject::routed(Mode::Passthrough, name, Router { address, process }));
     }
-    let mut command = Command::new(program);
-    command.arg("-db").arg("-f").arg(site.scratch.write("haproxy.cfg", &text)?);
-    let process = Arc::new(Process::start(site.scratch, site.place, "haproxy", command)?);
-    let router = |address| Router { address, process: Arc::clone(&process) };
-    let subjects = vec![
-        Subject::routed(Mode::Passthrough, "haproxy-splice", router(splice)),
-        Subject::routed(Mode::Passthrough, "haproxy-copy", router(copy)),
-        Subject::routed(Mode::Terminate, "haproxy", router(terminate)),
-    ];
+    let address = site.place.free_address()?;
+    let rules = rules(Mode::Terminate, "ssl_fc_sni");
+    let process = start("haproxy", &format!("frontend it\n  bind {address} ssl crt {} {TLS}\n{rules}", pem.display()))?;
+    subjects.push(Subject::routed(Mode::Terminate, "haproxy", Router { address, process }));
     Ok(Entrant { version, subjects })
 }
 

@@ -47,14 +47,9 @@ where
 }
 
 /// Aligned as the parser wants it.
-#[cfg(not(feature = "ebpf-log"))]
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../router-ebpf/object/router-ebpf.o");
 
-/// What `cargo xtask ebpf --log` has built.
-#[cfg(feature = "ebpf-log")]
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SNI_ROUTER_EBPF_OBJECT"));
-
-#[cfg(all(test, not(feature = "ebpf-log")))]
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
