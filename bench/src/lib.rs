@@ -14,6 +14,7 @@ mod report;
 mod statistics;
 mod subject;
 mod target;
+mod terminators;
 
 use anyhow::{Result, bail};
 use tests::network::Network;
@@ -28,6 +29,7 @@ pub use crate::options::Options;
 use crate::report::Report;
 use crate::subject::Subjects;
 use crate::target::Clients;
+pub use crate::terminators::{TerminatorOptions, terminators};
 
 /// Sets everything up, measures round by round, prints tables and writes them as JSON.
 pub fn side_by_side(options: &Options) -> Result<()> {

@@ -12,6 +12,7 @@ impl Config {
     pub fn fixed_fields_that_differ(&self, next: &Self) -> Vec<&'static str> {
         let process = [
             ("runtimeDir", self.runtime_dir != next.runtime_dir),
+            ("stateDir", self.state_dir != next.state_dir && self.runtime_dir == next.runtime_dir),
             ("workers", self.workers != next.workers),
             ("user", self.user != next.user),
             ("dataPath", self.data_path != next.data_path),

@@ -10,13 +10,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::client_rule::{Sha256, UriPattern};
+use crate::endpoint::Endpoint;
 use crate::hostname::{Hostname, HostnamePattern};
+use crate::tcp::TcpSettings;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Folder of the hand-off and admin sockets.
     pub runtime_dir: PathBuf,
+    /// Folder of what outlives a restart.
+    pub state_dir: PathBuf,
     /// Worker threads of the router; `None` means one per core.
     pub workers: Option<NonZeroUsize>,
     /// What the router drops to when it is started as root; `None` means [`DEFAULT_ROUTER_UID`](crate::DEFAULT_ROUTER_UID).
@@ -58,6 +62,16 @@ impl Config {
     /// The socket over which the router hands connections to a tenant's terminator. It fits a Unix address.
     pub fn handoff_socket(&self, name: &str) -> PathBuf {
         handoff_socket(&self.runtime_dir, name)
+    }
+
+    /// The folder of a tenant's generated CA and certificate, which its uid alone can enter.
+    pub fn generated_dir(&self, name: &str) -> PathBuf {
+        self.state_dir.join("generated").join(name)
+    }
+
+    /// The folder in which a tenant with a generated CA tells everybody what to trust, in the file `ca.crt`.
+    pub fn advertised_dir(&self, name: &str) -> PathBuf {
+        self.runtime_dir.join("ca").join(name)
     }
 
     fn tenant_identity(&self, name: &str) -> Option<Identity> {
@@ -208,6 +222,8 @@ pub struct Tenant {
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// For the sockets to clients and backends.
+    pub tcp: TcpSettings,
     /// Who may connect.
     pub clients: ClientFilter,
 }
@@ -302,14 +318,20 @@ pub enum Mode {
     /// It stays end to end.
     Passthrough,
     /// It ends in the tenant's terminator.
-    Terminate(Terminate),
+    Terminate(Box<Terminate>),
 }
 
 /// All that a terminator needs to know beyond its tenant's routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terminate {
-    /// At least one.
+    /// Files; at least one, unless `generate`.
     pub certificates: Vec<CertificateSource>,
+    /// Whether the terminator makes a CA and a certificate of its own while none of these files is there.
+    pub generate: bool,
+    /// What clients are told to trust, where the certificates come from files; `None` means the `ca.crt` beside them.
+    pub ca_bundle: Option<PathBuf>,
+    /// What certificates have to cover besides the tenant's hostnames.
+    pub external_endpoints: Vec<Endpoint>,
     /// The lowest protocol version that is negotiated.
     pub min_version: TlsVersion,
     /// ALPN protocols in order of preference; empty means that ALPN is not negotiated.
@@ -320,6 +342,8 @@ pub struct Terminate {
     pub backend_tls: Option<Box<BackendTls>>,
     /// What the file says about how the terminator is confined.
     pub sandbox: Sandbox,
+    /// When the terminator is started, and stopped.
+    pub startup: Startup,
     /// The identity that the terminator runs under when it is started as root: from `sandbox`, else from the uid range.
     pub identity: Identity,
 }
@@ -435,6 +459,19 @@ pub enum SandboxPolicy {
     Required,
 }
 
+/// When a terminator is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Startup {
+    /// With the router.
+    #[default]
+    Always,
+    /// By a connection.
+    OnDemand {
+        /// It stops after so long without one.
+        idle_stop: Duration,
+    },
+}
+
 /// What the file says about how a terminator is confined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
@@ -444,4 +481,6 @@ pub struct Sandbox {
     pub gid: Option<u32>,
     /// `None` means [`Config::sandbox_policy`].
     pub policy: Option<SandboxPolicy>,
+    /// The memory that it may use, in bytes; `None` means no bound.
+    pub memory_max: Option<u64>,
 }

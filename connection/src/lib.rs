@@ -19,6 +19,7 @@ pub mod limits;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod reset;
+pub mod silence;
 
 pub use access_log::{AccessLine, AccessLog, AccessLogFile};
 pub use backends::{Backends, Lease};

@@ -209,6 +209,8 @@ pub enum LifeStage {
     Opening = 1,
     /// The programs alone carry it.
     Carried = 2,
+    /// It is over, and who wants to know has been told; its packets may come again for a while.
+    Told = 3,
 }
 
 /// What became of a packet of a flow.

@@ -49,8 +49,21 @@ enum Command {
         #[arg(long)]
         listener: Option<String>,
     },
+    /// Show a running router: tenants, connections, certificates, backends, how terminators are confined.
+    Status {
+        /// The router's admin endpoint: the path of its socket, or http://HOST:PORT.
+        #[arg(long, value_name = "URL|SOCKET", default_value = "/run/sni-router/admin.sock")]
+        admin: String,
+        /// Print everything as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema {
+        /// The same for people, in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,7 +83,8 @@ impl Cli {
             Command::Route { config, name, listener } => {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
-            Command::Schema => commands::schema::schema(),
+            Command::Status { admin, json } => commands::status::status(&admin, json),
+            Command::Schema { markdown } => commands::schema::schema(markdown),
         };
         let Err(failure) = result else { return ExitCode::SUCCESS };
         if !matches!(failure, Failure::Child(_) | Failure::Told) {

@@ -35,6 +35,9 @@ enum Command {
         /// The Unix socket on which the router hands connections over.
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
+        /// The cgroup to enter where the tenant has a sandbox.memoryMax.
+        #[arg(long, hide = true)]
+        memory_group: Option<PathBuf>,
         /// Drain and exit when the standard input ends: the supervisor is gone.
         #[arg(long, hide = true)]
         supervised: bool,
@@ -86,10 +89,11 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         log_to_stderr();
         let request = match self.command {
-            Command::Serve { config, tenant, socket, supervised } => Request {
+            Command::Serve { config, tenant, socket, memory_group, supervised } => Request {
                 config,
                 tenant,
                 socket,
+                memory_group,
                 supervised,
                 #[cfg(debug_assertions)]
                 attempts: Vec::new(),
@@ -102,9 +106,14 @@ impl Cli {
                 };
             }
             #[cfg(debug_assertions)]
-            Command::Attempt { config: Some(config), tenant, socket, attempts } => {
-                Request { config, tenant, socket: socket.unwrap_or_default(), supervised: false, attempts }
-            }
+            Command::Attempt { config: Some(config), tenant, socket, attempts } => Request {
+                config,
+                tenant,
+                socket: socket.unwrap_or_default(),
+                memory_group: None,
+                supervised: false,
+                attempts,
+            },
             #[cfg(debug_assertions)]
             Command::Attempt { config: None, attempts, .. } => {
                 crate::confinement::attempts::attempt_all(&attempts);

@@ -90,6 +90,11 @@ impl WorkerCounters {
         ActiveGuard(&self.active)
     }
 
+    /// Connections that have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Connections that this worker holds now.
     pub(crate) fn active_now(&self) -> u64 {
         self.active.load(Ordering::Relaxed)
@@ -145,7 +150,11 @@ pub(crate) fn status<'w>(
         count,
     };
     let refused = failures().filter(|(reason, _)| reason.is_client_certificate());
-    let backend = |state: &BackendState| BackendStatus { address: state.address.to_string(), up: state.up };
+    let backend = |state: &BackendState| BackendStatus {
+        address: state.address.to_string(),
+        up: state.up,
+        active: state.active as u64,
+    };
     TerminatorStatus {
         tenant: tenant.to_owned(),
         pid: std::process::id(),
@@ -172,7 +181,9 @@ pub(crate) fn status<'w>(
             .map(|served| CertificateStatus {
                 name: served.name.clone(),
                 serial: served.leaf.serial.clone(),
+                not_before: served.leaf.not_before,
                 not_after: served.leaf.not_after,
+                names: served.leaf.names(),
             })
             .collect(),
         connections: Outcome::ALL
@@ -181,6 +192,7 @@ pub(crate) fn status<'w>(
             .map(|(outcome, count)| ConnectionCount { outcome: outcome.label().into(), count })
             .collect(),
         sandbox: Vec::new(),
+        ca_bundle: String::new(),
     }
 }
 

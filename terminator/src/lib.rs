@@ -11,6 +11,7 @@ mod cli;
 mod confinement;
 mod counters;
 mod failure;
+mod generated;
 mod identity;
 mod live_tls;
 mod outcome;

@@ -2,7 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Keys pass through buffers of libraries, such as those that decode PEM; whatever is freed here is overwritten first.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     match terminator::Cli::from_arguments() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{AccessLogPath, Config, Mode, Terminate};
+use config::{AccessLogPath, Config, Mode, Startup, Terminate};
 use connection::backends::ConnectProbe;
 use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits};
@@ -14,10 +14,11 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::confinement::{Confinement, Needs, forbid_new_privileges, raise_locked_memory_limit};
+use crate::confinement::{Confinement, Needs, enter_memory_group, forbid_new_privileges, raise_locked_memory_limit};
+use crate::generated::make_folder;
 use crate::identity::{Identity, Start};
 use crate::live_tls::LiveTls;
-use crate::reload::{self, Keeper, Sources, files_of};
+use crate::reload::{self, Keeper, Place, Sources, files_of};
 use crate::serving::{Tenant, cores, serve};
 use crate::tenant_names::TenantNames;
 use crate::tls_config::TlsConfigError;
@@ -31,6 +32,8 @@ pub(crate) struct Request {
     pub tenant: String,
     /// Where the router hands connections over.
     pub socket: PathBuf,
+    /// The cgroup in which its memory is limited, where there can be one.
+    pub memory_group: Option<PathBuf>,
     /// Whether standard input is the supervisor's lifeline.
     pub supervised: bool,
     /// What to try from inside the confinement, instead of serving.
@@ -63,25 +66,37 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     raise_file_limit();
     raise_locked_memory_limit();
+    let (memory_max, group) = (terminate.sandbox.memory_max, request.memory_group.as_deref());
+    let memory_limit = memory_max.map(|bytes| enter_memory_group(group, bytes));
+
+    let tenant = &config.tenants[index];
+    let place = place(&config, &tenant.name, terminate);
+    let target = identity(&config, &request.tenant)?;
+    if let Some(place) = &place {
+        make_folders(place, start.own_uid == 0, target)?;
+    }
 
     // As the tenant, and with its own files and backends alone.
-    let tenant = &config.tenants[index];
     let policy = terminate.sandbox.policy.unwrap_or(config.sandbox_policy);
-    let mut confinement =
-        Confinement::begin(identity(&config, &request.tenant)?, policy, !request.supervised).map_err(system)?;
-    confinement.restrict_access(&needs(tenant, terminate, &request.socket));
+    let mut confinement = Confinement::begin(target, policy, !request.supervised).map_err(system)?;
+    if let Some(outcome) = memory_limit {
+        confinement.memory_limit(outcome);
+    }
+    confinement.restrict_access(&needs(tenant, terminate, place.as_ref(), &request.socket));
     let access_log = access_log
         .map(AccessLogFile::start)
         .transpose()
         .map_err(|error| StartError::System(format!("start the access log's thread: {error}")))?;
 
     // From here on there are keys in memory.
-    let unusable = |error| match error {
-        TlsConfigError::Certificate(error) => input(error),
-        TlsConfigError::Provider(error) => system(error),
+    let unusable = |error| match &error {
+        TlsConfigError::Certificate(_) | TlsConfigError::Generated(_) => input(error),
+        TlsConfigError::Provider(_) => system(error),
     };
-    let (sources, events) = Sources::load(terminate, &tenant.hostnames).map_err(unusable)?;
+    let (sources, events) = Sources::load(terminate, &tenant.hostnames, place.as_ref()).map_err(unusable)?;
     events.iter().for_each(reload::report);
+    // They hold the first certificates, whose keys are to go when they are replaced.
+    drop(events);
     let tls = Arc::new(LiveTls::new(sources.tls().map_err(unusable)?));
     let keeper = Keeper::new(sources, Arc::clone(&tls));
     #[cfg(debug_assertions)]
@@ -101,6 +116,11 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
         proxy_protocol: tenant.proxy_protocol.clone(),
         idle_timeout: tenant.idle_timeout,
         drain_timeout: tenant.drain_timeout,
+        tcp: tenant.tcp,
+        idle_stop: match terminate.startup {
+            Startup::OnDemand { idle_stop } if request.supervised => Some(idle_stop),
+            Startup::OnDemand { .. } | Startup::Always => None,
+        },
         router_uid,
         access_log,
     };
@@ -146,11 +166,38 @@ fn open_access_log(path: &AccessLogPath) -> Result<AccessLogFile, StartError> {
         .map_err(|error| StartError::System(format!("open the access log {}: {error}", path.display())))
 }
 
+/// Where a tenant keeps what it generates; `None` where it generates nothing.
+pub(crate) fn place(config: &Config, tenant: &str, terminate: &Terminate) -> Option<Place> {
+    terminate.generate.then(|| Place {
+        tenant: tenant.to_owned(),
+        generated: config.generated_dir(tenant),
+        advertised: config.advertised_dir(tenant).join("ca.crt"),
+    })
+}
+
+/// As whoever started the process: the folders above belong to root, if that is who it was.
+fn make_folders(place: &Place, is_root: bool, target: Identity) -> Result<(), StartError> {
+    // Everybody may read the advertised CA, and nobody's mask shall decide otherwise.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let owner = is_root.then_some(target);
+    let folders = [Some((place.generated.as_path(), 0o700)), place.advertised.parent().map(|folder| (folder, 0o755))];
+    for (folder, mode) in folders.into_iter().flatten() {
+        make_folder(folder, mode, owner)
+            .map_err(|error| StartError::System(format!("make the folder {}: {error}", folder.display())))?;
+    }
+    Ok(())
+}
+
 /// What is left to a confined terminator. Folders, not files: a file that is replaced is another one to Landlock.
-pub(crate) fn needs(tenant: &config::Tenant, terminate: &Terminate, socket: &Path) -> Needs {
+pub(crate) fn needs(tenant: &config::Tenant, terminate: &Terminate, place: Option<&Place>, socket: &Path) -> Needs {
+    let own = place.map(|place| {
+        let advertised = place.advertised.parent().map(Path::to_owned);
+        std::iter::once(place.generated.clone()).chain(advertised)
+    });
     let read: BTreeSet<PathBuf> = files_of(terminate).iter().flat_map(|file| folders_with_content(file)).collect();
     Needs {
         read: read.into_iter().collect(),
+        write: own.into_iter().flatten().collect(),
         socket_folder: socket.parent().map(Path::to_owned).unwrap_or_default(),
         connect: tenant.backends.iter().map(|backend| backend.address.port()).collect(),
     }

@@ -21,6 +21,8 @@ pub(crate) struct TenantTls {
     pub server: Arc<ServerConfig>,
     /// In the order of the configuration.
     pub certificates: Vec<ServedCertificate>,
+    /// What clients are told to trust, as PEM.
+    pub authorities: Option<Arc<str>>,
     /// What connects to the backends, where they get TLS.
     pub backend: Option<Arc<BackendConnector>>,
     /// Whether clients are asked for a certificate.
@@ -34,6 +36,7 @@ impl TenantTls {
     pub(crate) fn new(
         terminate: &Terminate,
         certificates: Vec<ServedCertificate>,
+        authorities: Option<Arc<str>>,
         verifier: Option<Arc<dyn ClientCertVerifier>>,
         provider: Arc<CryptoProvider>,
         tickets: &Tickets,
@@ -41,7 +44,7 @@ impl TenantTls {
         let server = server_config(terminate, &certificates, verifier, provider, tickets)?;
         let asks_clients = terminate.client_validation != ClientValidation::None;
         let client_rules = terminate.client_validation.trust().map(|trust| trust.allow.clone()).unwrap_or_default();
-        Ok(Self { server: Arc::new(server), certificates, backend: None, asks_clients, client_rules })
+        Ok(Self { server: Arc::new(server), certificates, authorities, backend: None, asks_clients, client_rules })
     }
 
     /// Every certificate of the tenant's own, shown to clients or to backends.
@@ -69,6 +72,9 @@ pub(crate) enum TlsConfigError {
     /// A file is the reason.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// Nothing could be generated.
+    #[error("no certificate: {0}")]
+    Generated(String),
     /// The cryptographic provider is: no randomness, most likely.
     #[error("set up TLS: {0}")]
     Provider(#[from] rustls::Error),
@@ -136,7 +142,7 @@ mod tests {
         ))
         .unwrap();
         let Mode::Terminate(terminate) = &config.tenants[0].mode else { panic!("mode") };
-        Sources::load(terminate, &[]).unwrap().0.tls().unwrap()
+        Sources::load(terminate, &[], None).unwrap().0.tls().unwrap()
     }
 
     #[test]

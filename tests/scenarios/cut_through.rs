@@ -1,14 +1,21 @@
 //! The kernel carries passthrough connections past the router, in network namespaces of their own.
 
 mod auto;
+mod combinations;
+mod deaths;
 mod fallbacks;
 mod forgeries;
+mod former;
 mod interfaces;
 mod lifetime;
 mod loss;
 mod netfilter;
+mod overlap;
 mod path_mtu;
+mod reasons;
+mod reordering;
 mod site;
+mod successor;
 mod suite;
 
 use serde_json::Value;

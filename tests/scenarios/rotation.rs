@@ -92,7 +92,7 @@ fn half_written_and_deleted_files_keep_the_last_good_certificate() {
 
     fs::remove_file(scene.secret.join("tls.key")).unwrap();
     fs::remove_file(scene.secret.join("tls.crt")).unwrap();
-    let line = ["WARN", "No such file or directory", "still serving the last good certificate"];
+    let line = ["WARN", "secret not found: neither", "still serving the last good certificate"];
     scene.router.log().wait_for(PATIENCE, &line).unwrap();
     assert!(shows(&scene.connect(), &next));
     next.write_secret_dir(&scene.secret, scene.owner).unwrap();
@@ -124,6 +124,24 @@ fn an_end_that_comes_near_is_told_with_its_date_and_in_the_metrics() {
     scene.router.log().wait_for(PATIENCE, &["WARN", "certificate expires soon", &serial, "days=20"]).unwrap();
     let left = scene.not_after(&expiring) - unix_now();
     assert!((19.0 * DAY as f64..21.0 * DAY as f64).contains(&left), "{left} s");
+}
+
+#[test]
+fn a_certificate_that_ends_while_it_is_served_is_told_and_its_successor_taken() {
+    let scene = Scene::start();
+    let short = scene.authority.expiring_server(&[TERMINATE], Duration::from_secs(3)).unwrap();
+    short.write_secret_dir(&scene.secret, scene.owner).unwrap();
+    let serial = short.serial().unwrap();
+    scene.router.log().wait_for(PATIENCE, &["WARN", "certificate expires soon", &serial, "days=0"]).unwrap();
+    scene.router.log().wait_for(PATIENCE, &["ERROR", "certificate has expired", &serial]).unwrap();
+    let error = scene.client.connect(scene.router.address(), TERMINATE).map(drop).unwrap_err();
+    assert!(format!("{error:#}").contains("expired"), "{error:#}");
+    let next = scene.certificate();
+    next.write_secret_dir(&scene.secret, scene.owner).unwrap();
+    eventually(PATIENCE, "the next one is served", || {
+        scene.client.connect(scene.router.address(), TERMINATE).ok().filter(|stream| shows(stream, &next)).map(drop)
+    })
+    .unwrap();
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tests::binaries;
 use tests::client_tools::require_root;
 use tests::fakes::IdentityBackend;
 use tests::memory;
+use tests::patience::{PATIENCE, eventually};
 use tests::router_process::RouterProcess;
 use tests::scratch::Scratch;
 use tests::setup::{Setup, Tenant, backend_client_dir, secret_dir};
@@ -48,7 +49,6 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
         format!("signal={}", pid("globex")),
         format!("signal={}", pid("acme")),
         "execute=/bin/true".to_owned(),
-        "thread".to_owned(),
         "raw-socket".to_owned(),
         "datagram-socket".to_owned(),
         "listen=127.0.0.1:0".to_owned(),
@@ -59,6 +59,8 @@ fn a_terminator_that_is_taken_over_reaches_nothing_but_its_own_files_and_backend
         "become-root".to_owned(),
         "namespace".to_owned(),
         "dump".to_owned(),
+        // Last: a process with threads can make no user namespace (unshare(2)), confined or not.
+        "thread".to_owned(),
     ];
     let allowed = [
         format!("read={}", secret_dir(folder, "acme", 0).join("tls.key").display()),
@@ -99,6 +101,29 @@ fn a_tenants_key_is_in_the_memory_of_its_own_terminator_alone() {
             assert_eq!(found, *pid == own, "the key of {tenant} in process {pid}");
         }
     }
+}
+
+#[test]
+fn a_key_that_was_replaced_is_in_no_memory_any_more() {
+    if !require_root("looking into other processes' memory").unwrap() {
+        return;
+    }
+    let scene = Scene::start();
+    let pid = scene.router.terminator_pid("acme").unwrap();
+    let places = |identity: &Identity| key_forms(identity).map(|form| memory::mappings_with(pid, &form).unwrap());
+    let is_held = |identity: &Identity| places(identity).iter().any(|places| !places.is_empty());
+    assert_eq!(scene.get(TERMINATE), 200);
+    assert!(is_held(&scene.acme), "a key that is in use is somewhere");
+    let config = config::Config::load(scene.router.folder().join("config.yaml")).unwrap();
+    let owner = tests::setup::tenant_owner(&config, "acme").unwrap();
+    let next = scene.authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
+    next.write_secret_dir(&secret_dir(scene.router.folder(), "acme", 0), owner).unwrap();
+    let serial = next.serial().unwrap();
+    scene.router.log().wait_for(PATIENCE, &["certificate renewed", &serial]).unwrap();
+    assert_eq!(scene.get(TERMINATE), 200);
+    let gone = eventually(PATIENCE, "the old key is gone", || (!is_held(&scene.acme)).then_some(()));
+    gone.unwrap_or_else(|error| panic!("{error}: {:#?}; the new one: {:#?}", places(&scene.acme), places(&next)));
+    assert!(is_held(&next));
 }
 
 /// Two terminated tenants with a backend that wants a certificate of them.

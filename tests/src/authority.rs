@@ -35,6 +35,28 @@ impl Authority {
         Ok(Self { certificate: root.der().clone(), pem: root.pem(), issuer: Issuer::new(params, key) })
     }
 
+    /// The root that lies in this folder as ca.crt and ca.key; a new one is put there if there is none.
+    pub fn load_or_make(folder: &Path, common_name: &str) -> Result<Self> {
+        let (certificate, key) = (folder.join("ca.crt"), crate::certs::key_path(folder));
+        if !key.exists() {
+            let made = Self::new(common_name)?;
+            write(&certificate, &made.pem, 0o644)?;
+            write(&key, &made.key_pem(), 0o600)?;
+            return Ok(made);
+        }
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        let pem = read(&certificate)?;
+        let key = KeyPair::from_pem(&read(&key)?).with_context(|| format!("the key in {}", key.display()))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).context("the CA's certificate")?;
+        let issuer = Issuer::from_ca_cert_der(&der, key).context("the CA's certificate")?;
+        Ok(Self { issuer, certificate: der, pem })
+    }
+
+    /// The root's key, for programs that sign with it.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// The root as PEM.
     pub fn pem(&self) -> &str {
         &self.pem
@@ -51,6 +73,24 @@ impl Authority {
     pub fn server(&self, names: &[&str], kind: KeyKind) -> Result<Identity> {
         let params = server_params(names)?;
         self.issue(params, kind)
+    }
+
+    /// A server certificate for these names and addresses that ends after this time.
+    pub fn server_for(&self, names: &[&str], life: Duration) -> Result<Identity> {
+        let mut params = server_params(names)?;
+        begin_now(&mut params, life);
+        self.issue(params, KeyKind::Ecdsa)
+    }
+
+    /// A client certificate with this common name, and perhaps a URI, that ends after this time.
+    pub fn client_for(&self, common_name: &str, uri: Option<&str>, life: Duration) -> Result<Identity> {
+        let mut params = named(common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if let Some(uri) = uri {
+            params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().with_context(|| format!("URI {uri}"))?));
+        }
+        begin_now(&mut params, life);
+        self.issue(params, KeyKind::Ecdsa)
     }
 
     /// A server certificate that was made half a year ago and ends after this time.
@@ -243,10 +283,19 @@ fn server_params(names: &[&str]) -> Result<CertificateParams> {
     let mut params = named(names.first().copied().unwrap_or("server"));
     params.subject_alt_names = names
         .iter()
-        .map(|name| Ok(rcgen::SanType::DnsName((*name).try_into().with_context(|| format!("name {name}"))?)))
+        .map(|name| match name.parse() {
+            Ok(address) => Ok(rcgen::SanType::IpAddress(address)),
+            Err(_) => Ok(rcgen::SanType::DnsName((*name).try_into().with_context(|| format!("name {name}"))?)),
+        })
         .collect::<Result<_>>()?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
+}
+
+/// An hour ago: clocks differ.
+fn begin_now(params: &mut CertificateParams, life: Duration) {
+    params.not_before = (SystemTime::now() - Duration::from_secs(60 * 60)).into();
+    params.not_after = (SystemTime::now() + life).into();
 }
 
 fn named(common_name: &str) -> CertificateParams {

@@ -37,11 +37,13 @@ pub enum Tool {
     Nft,
     /// What switches the offloads of network cards.
     Ethtool,
+    /// testssl.sh.
+    TestSsl,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -53,6 +55,7 @@ impl Tool {
         Self::PromTool,
         Self::Nft,
         Self::Ethtool,
+        Self::TestSsl,
     ];
 
     /// What a person would call it.
@@ -69,6 +72,7 @@ impl Tool {
             Self::PromTool => "promtool",
             Self::Nft => "nft",
             Self::Ethtool => "ethtool",
+            Self::TestSsl => "testssl",
         }
     }
 
@@ -104,6 +108,7 @@ impl Tool {
             Self::PromTool => &["prometheus"],
             Self::Nft => &["nftables"],
             Self::Ethtool => &["ethtool"],
+            Self::TestSsl => &["testssl.sh", "bsdmainutils", "dnsutils"],
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod binaries;
+pub mod certs;
 pub mod client_tools;
 pub mod deliver;
 pub mod demo;
@@ -23,10 +24,12 @@ pub mod peer;
 pub mod ports;
 pub mod processes;
 pub mod raw_client;
+pub mod raw_tcp;
 pub mod real_client;
 pub mod router_process;
 pub mod scratch;
 pub mod secret_mount;
+pub mod segment;
 pub mod setup;
 pub mod stream_of_bytes;
 pub mod tls_client;

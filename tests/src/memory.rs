@@ -10,6 +10,12 @@ use crate::processes::Pid;
 
 /// Whether any readable mapping of the process holds this byte string.
 pub fn holds(pid: Pid, wanted: &[u8]) -> Result<bool> {
+    Ok(!mappings_with(pid, wanted)?.is_empty())
+}
+
+/// The readable mappings of the process that hold this byte string, as /proc/PID/maps has them.
+pub fn mappings_with(pid: Pid, wanted: &[u8]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).with_context(|| format!("read the maps of {pid}"))?;
     let mut memory = File::open(format!("/proc/{pid}/mem")).with_context(|| format!("open the memory of {pid}"))?;
     for line in maps.lines() {
@@ -19,10 +25,10 @@ pub fn holds(pid: Pid, wanted: &[u8]) -> Result<bool> {
         let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
         // What the kernel maps itself is not the process's ([vvar] cannot even be read).
         if rights.starts_with('r') && !line.contains("[v") && find(&mut memory, from, to, wanted)? {
-            return Ok(true);
+            found.push(line.to_owned());
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 fn find(memory: &mut File, from: u64, to: u64, wanted: &[u8]) -> Result<bool> {

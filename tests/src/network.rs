@@ -1,6 +1,8 @@
 //! Where client, router and backend run: each in a network namespace of its own, in a row with veth pairs between
 //! them, or all on loopback. The namespaces have no names and vanish with this process.
 
+mod reordering;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +13,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns, unshare};
 
+pub use self::reordering::Reordering;
 use crate::ports::free_address;
 
 /// The three places.

@@ -49,21 +49,17 @@ impl RouterProcess {
 
     /// Starts the router on files that are written, with this filter of the log, and does not wait.
     pub fn launch(scratch: Scratch, written: Written, filter: &str) -> Result<Self> {
-        let program = binaries::sni_router()?;
-        // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
-        let stdout = File::create(scratch.join("stdout")).context("file for the standard output")?;
-        let mut supervisor = Command::new(&program)
-            .args(["run", "--config"])
-            .arg(&written.path)
-            .env("SNI_ROUTER_LOG", filter)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
-        Ok(Self { supervisor, written, log: Log::follow(stderr), scratch })
+        let (supervisor, log) = spawn(&scratch, &written, filter)?;
+        Ok(Self { supervisor, written, log, scratch })
+    }
+
+    /// Drains, and starts again with the same files once `between` has done something to them. The log begins anew.
+    pub fn start_again(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait_for_exit(PATIENCE)?;
+        between(self.folder())?;
+        (self.supervisor, self.log) = spawn(&self.scratch, &self.written, "info")?;
+        self.wait_until_ready()
     }
 
     fn ready(self) -> Result<Self> {
@@ -180,6 +176,24 @@ impl RouterProcess {
             })
         })
     }
+}
+
+fn spawn(scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
+    let program = binaries::sni_router()?;
+    // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
+    let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
+    let mut supervisor = Command::new(&program)
+        .args(["run", "--config"])
+        .arg(&written.path)
+        .env("SNI_ROUTER_LOG", filter)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(stdout.context("file for the standard output")?)
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {}", program.display()))?;
+    let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
+    Ok((supervisor, Log::follow(stderr)))
 }
 
 impl Drop for RouterProcess {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use config::{Config, Mode};
+use config::{Config, Mode, Startup};
 
 use crate::authority::{Identity, Owner};
 use crate::ports::free_address;
@@ -64,6 +64,13 @@ impl Setup {
         self
     }
 
+    /// A line of YAML for each tenant that was named so far.
+    #[must_use]
+    pub fn line_of_each_tenant(mut self, yaml: &str) -> Self {
+        self.tenants.iter_mut().for_each(|tenant| tenant.lines.push(yaml.to_owned()));
+        self
+    }
+
     /// Chooses addresses, writes the configuration and the secrets below `scratch`, the secrets for the tenants' uids
     /// when we are root.
     pub fn write(self, scratch: &Scratch) -> Result<Written> {
@@ -85,7 +92,18 @@ impl Setup {
                 client.write_secret_dir(&backend_client_dir(scratch.path(), &tenant.name), owner)?;
             }
         }
-        let terminated = config.tenants.iter().filter(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
+        for tenant in self.tenants.iter().filter(|tenant| !tenant.certificate_lines.is_empty()) {
+            let folder = secret_dir(scratch.path(), &tenant.name, 0);
+            std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+            if let Some(Owner { uid, gid }) = tenant_owner(&config, &tenant.name)? {
+                std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).context("give the secret's folder away")?;
+            }
+        }
+        let always = |tenant: &config::Tenant| match &tenant.mode {
+            Mode::Terminate(terminate) => terminate.startup == Startup::Always,
+            Mode::Passthrough => false,
+        };
+        let terminated = config.tenants.iter().filter(|tenant| always(tenant));
         Ok(Written { terminated: terminated.map(|tenant| tenant.name.clone()).collect(), path, admin, listeners })
     }
 
@@ -134,6 +152,8 @@ pub struct Tenant {
     /// Address and weight of each.
     backends: Vec<(SocketAddr, u16)>,
     certificates: Vec<Identity>,
+    /// Further elements of `tls.certificates`, as YAML; `{folder}` stands for the scenario's folder.
+    certificate_lines: Vec<String>,
     tls_lines: Vec<String>,
     /// The fields of `backendTls` but its client certificate, and that.
     backend_tls: Option<(String, Option<Identity>)>,
@@ -148,6 +168,7 @@ impl Tenant {
             hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
             backends: vec![(backend, 1)],
             certificates: Vec::new(),
+            certificate_lines: Vec::new(),
             tls_lines: Vec::new(),
             backend_tls: None,
             lines: Vec::new(),
@@ -157,6 +178,16 @@ impl Tenant {
     /// Its TLS ends in a terminator with this certificate.
     pub fn terminate(name: &str, hostnames: &[&str], backend: SocketAddr, certificate: &Identity) -> Self {
         Self::passthrough(name, hostnames, backend).certificate(certificate)
+    }
+
+    /// Its TLS ends in a terminator that makes its own certificate, unless one lies in the folder of certificate 0,
+    /// which is there and empty.
+    pub fn generate(name: &str, hostnames: &[&str], backend: SocketAddr) -> Self {
+        let mut tenant = Self::passthrough(name, hostnames, backend);
+        let secret = secret_dir(Path::new("{folder}"), name, 0);
+        tenant.certificate_lines =
+            vec![format!("{{ secretDir: \"{}\" }}", secret.display()), "{ generate: true }".to_owned()];
+        tenant
     }
 
     /// One more backend.
@@ -195,8 +226,12 @@ impl Tenant {
         self
     }
 
+    fn is_terminated(&self) -> bool {
+        !(self.certificates.is_empty() && self.certificate_lines.is_empty())
+    }
+
     fn write_yaml(&self, yaml: &mut String, folder: &Path) {
-        let mode = if self.certificates.is_empty() { "Passthrough" } else { "Terminate" };
+        let mode = if self.is_terminated() { "Terminate" } else { "Passthrough" };
         let _ = writeln!(yaml, "  - name: {}\n    hostnames: {:?}\n    mode: {mode}", self.name, self.hostnames);
         yaml.push_str("    backends:\n");
         for (address, weight) in &self.backends {
@@ -210,12 +245,15 @@ impl Tenant {
             let client = client.as_ref().map(|_| format!(", clientCertificate: {{ secretDir: {} }}", folder.display()));
             let _ = writeln!(yaml, "    backendTls: {{ {fields}{} }}", client.unwrap_or_default());
         }
-        if self.certificates.is_empty() {
+        if !self.is_terminated() {
             return;
         }
         yaml.push_str("    tls:\n      certificates:\n");
         for number in 0..self.certificates.len() {
             let _ = writeln!(yaml, "        - {{ secretDir: {} }}", secret_dir(folder, &self.name, number).display());
+        }
+        for line in &self.certificate_lines {
+            let _ = writeln!(yaml, "        - {}", line.replace("{folder}", &folder.display().to_string()));
         }
         for line in &self.tls_lines {
             let _ = writeln!(yaml, "      {line}");
@@ -231,7 +269,7 @@ pub struct Written {
     pub admin: SocketAddr,
     /// Each listener's name and address.
     pub listeners: Vec<(String, SocketAddr)>,
-    /// The names of the tenants that have a terminator.
+    /// The names of the tenants that have a terminator from the start on.
     pub terminated: Vec<String>,
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{
     ClientConfig, ClientConnection, NamedGroup, RootCertStore, StreamOwned, SupportedCipherSuite,
     SupportedProtocolVersion,
@@ -33,13 +35,26 @@ pub struct TlsClient {
 impl TlsClient {
     /// Trusts this authority, shows no certificate, offers everything that rustls has, X25519MLKEM768 first.
     pub fn trusting(authority: &Authority) -> Result<Self> {
-        Ok(Self {
-            roots: authority.roots()?,
+        Ok(Self::with_roots(authority.roots()?))
+    }
+
+    /// The same with the CAs of a PEM bundle.
+    pub fn trusting_bundle(pem: &str) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots.add(certificate.context("read a CA")?).context("trust a CA")?;
+        }
+        Ok(Self::with_roots(roots))
+    }
+
+    fn with_roots(roots: RootCertStore) -> Self {
+        Self {
+            roots,
             identity: None,
             alpn: Vec::new(),
             versions: rustls::ALL_VERSIONS.to_vec(),
             provider: aws_lc_rs::default_provider(),
-        })
+        }
     }
 
     /// Shows this certificate when it is asked for one.

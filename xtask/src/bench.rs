@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Only what reading a hello and finding its tenant cost, without routers
     #[arg(long)]
     micro: bool,
+    /// What terminators cost: the first connection of a tenant, and the memory of many
+    #[arg(long, conflicts_with = "micro")]
+    terminators: bool,
     /// For the program that measures: see `cargo xtask bench -- --help`; with --micro for criterion, such as a bench's
     /// name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -41,18 +44,18 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.micro {
         return succeed(cargo().args(["bench", "--package", "bench", "--benches", "--"]).args(&arguments.rest));
     }
-    let program = match &arguments.kind {
-        Some(Kind::Handshakes { .. }) => "handshakes",
-        Some(Kind::Datapath { .. }) | None => "side-by-side",
+    let (program, rest) = match &arguments.kind {
+        Some(Kind::Handshakes { rest }) => ("handshakes", rest),
+        Some(Kind::Datapath { rest }) => ("side-by-side", rest),
+        None if arguments.terminators => ("terminators", &arguments.rest),
+        None => ("side-by-side", &arguments.rest),
     };
     let packages = ["router-user", "terminator", "bench"].map(|package| ["--package", package]);
     let programs = ["sni-router", "sni-terminator", program].map(|program| ["--bin", program]);
     succeed(cargo().args(["build", "--release"]).args(packages.concat()).args(programs.concat()))?;
     let mut run = Command::new(released(program)?);
-    match &arguments.kind {
-        Some(Kind::Datapath { rest }) => run.arg("--data-paths").args(rest),
-        Some(Kind::Handshakes { rest }) => run.args(rest),
-        None => run.args(&arguments.rest),
-    };
-    succeed(&mut run)
+    if let Some(Kind::Datapath { .. }) = &arguments.kind {
+        run.arg("--data-paths");
+    }
+    succeed(run.args(rest))
 }

@@ -19,15 +19,31 @@ pub(crate) struct Arguments {
     /// Change nothing: fail when the committed object is not that of the sources
     #[arg(long)]
     check: bool,
+    /// Build target/ebpf/router-ebpf-log.o instead, which tells the router's log of every packet
+    #[arg(long, conflicts_with = "check")]
+    log: bool,
 }
 
 pub(crate) fn ebpf(arguments: &Arguments) -> Result<()> {
-    if arguments.check { check() } else { rebuild() }
+    match arguments {
+        Arguments { check: true, .. } => check(),
+        Arguments { log: true, .. } => with_log(),
+        _ => rebuild(),
+    }
+}
+
+/// Never committed; the router's feature `ebpf-log` embeds it.
+fn with_log() -> Result<()> {
+    let object = build(&Toolchain::find_or_install()?, &["--features", "log"])?;
+    let path = fs::canonicalize(workspace())?.join(TARGET).join("router-ebpf-log.o");
+    fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
+    println!("SNI_ROUTER_EBPF_OBJECT={} cargo build --package router-user --features ebpf-log", path.display());
+    Ok(())
 }
 
 fn rebuild() -> Result<()> {
     let toolchain = Toolchain::find_or_install()?;
-    let object = build(&toolchain)?;
+    let object = build(&toolchain, &[])?;
     let record = Record::new(sources_digest()?, &object, toolchain.version()?);
     fs::write(workspace().join(OBJECT), &object).with_context(|| format!("write {OBJECT}"))?;
     record.write()?;
@@ -58,7 +74,7 @@ fn check() -> Result<()> {
         println!("{OBJECT}: not rebuilt to compare: it was built by {}, and here is {version}", record.toolchain);
         return Ok(());
     }
-    if build(&toolchain)? != committed {
+    if build(&toolchain, &[])? != committed {
         bail!("{OBJECT} differs from what {version} makes of its sources: cargo xtask ebpf");
     }
     println!("{OBJECT}: byte for byte what {version} makes of its sources");
@@ -66,12 +82,12 @@ fn check() -> Result<()> {
 }
 
 /// The object without debug sections; BTF stays, because the loader reads it.
-fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
+fn build(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
     let crate_folder = fs::canonicalize(workspace().join("router-ebpf")).context("folder router-ebpf")?;
     let target = fs::canonicalize(workspace())?.join(TARGET);
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&crate_folder).args(["build", "--quiet", "--release", "--locked", "-Z", "build-std=core"]);
-    cargo.args(["--target", TRIPLE, "--target-dir"]).arg(&target);
+    cargo.args(["--target", TRIPLE, "--target-dir"]).arg(&target).args(features);
     // Of the cargo that runs this program; they would lead to its own compiler.
     for variable in
         ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"]

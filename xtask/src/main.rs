@@ -3,11 +3,13 @@
 
 mod bench;
 mod cargo;
+mod certs;
 mod ci;
 mod ebpf;
 mod edges;
 mod fuzz;
 mod run;
+mod soak;
 mod test;
 
 use anyhow::Result;
@@ -35,8 +37,12 @@ enum Command {
     Edges,
     /// Fuzz the ClientHello parser
     Fuzz(fuzz::Arguments),
+    /// Make a CA, and server and client certificates for trying things
+    Certs(certs::Arguments),
     /// Run the benchmarks
     Bench(bench::Arguments),
+    /// Send a storm of short connections through the kernel's data path and look for what is left behind
+    Soak(soak::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -47,6 +53,8 @@ fn main() -> Result<()> {
         Command::Ebpf(arguments) => ebpf::ebpf(&arguments),
         Command::Edges => edges::edges(),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Command::Certs(arguments) => certs::certs(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Soak(arguments) => soak::soak(&arguments),
     }
 }

@@ -3,6 +3,7 @@
 
 mod backend_tls;
 mod listener;
+mod tcp;
 mod tenant;
 mod tls;
 mod user;
@@ -17,6 +18,7 @@ use crate::text::Text;
 
 pub(crate) use backend_tls::*;
 pub(crate) use listener::*;
+pub(crate) use tcp::*;
 pub(crate) use tenant::*;
 pub(crate) use tls::*;
 pub(crate) use user::UserFile;
@@ -30,6 +32,10 @@ pub(crate) struct ConfigFile {
     #[serde(default)]
     #[schemars(extend("default" = RUNTIME_DIR))]
     pub(crate) runtime_dir: Field<Text<FilePath>>,
+    /// Folder of what outlives a restart: the CAs of tenants with `generate`. Default: the runtimeDir, which is empty
+    /// after a reboot of most hosts.
+    #[serde(default)]
+    pub(crate) state_dir: Field<Text<FilePath>>,
     /// Worker threads of the router. Default: one per core.
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_WORKERS))]

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BackendTlsFile, ClientsFile, SandboxPolicyFile, TlsFile};
+use super::{BackendTlsFile, ClientsFile, SandboxPolicyFile, TcpFile, TlsFile};
 use crate::address::BackendAddress;
+use crate::byte_size::ByteSize;
 use crate::duration::Span;
 use crate::field::Field;
 use crate::hostname::HostnamePattern;
@@ -46,6 +47,9 @@ pub(crate) struct TenantFile {
     #[serde(default)]
     #[schemars(extend("default" = IDLE_TIMEOUT))]
     pub(crate) idle_timeout: Field<Text<Span>>,
+    /// What the kernel does about peers that have gone silent.
+    #[serde(default)]
+    pub(crate) tcp: Field<TcpFile>,
     /// The PROXY header that its backends get. Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol: Field<OutboundProxyFile>,
@@ -65,8 +69,9 @@ pub(crate) struct TenantFile {
     #[serde(default)]
     #[schemars(extend("default" = "Always"))]
     pub(crate) startup: Field<StartupFile>,
-    /// How long a terminator that was started by demand stays without connections. Not available yet.
+    /// How long a terminator that was started by a connection stays without one. Only for `startup: OnDemand`.
     #[serde(default)]
+    #[schemars(extend("default" = IDLE_STOP))]
     pub(crate) idle_stop: Field<Text<Span>>,
     /// How long its established connections may go on after SIGTERM.
     #[serde(default)]
@@ -213,9 +218,10 @@ pub(crate) struct TenantSandboxFile {
     /// Overrides the policy of the whole file.
     #[serde(default)]
     pub(crate) policy: Field<SandboxPolicyFile>,
-    /// The memory that it may use, such as 128MiB. Not available yet.
+    /// The memory that it may use, such as 128MiB, where the host has a cgroup hierarchy that can be written to. Default:
+    /// no bound.
     #[serde(default)]
-    pub(crate) memory_max: Field<String>,
+    pub(crate) memory_max: Field<Text<ByteSize>>,
 }
 
 /// When a terminator is started.
@@ -224,7 +230,7 @@ pub(crate) struct TenantSandboxFile {
 pub(crate) enum StartupFile {
     /// With the router.
     Always,
-    /// By its first connection. Not available yet.
+    /// By a connection, which waits for it; stopped after `idleStop` without one.
     OnDemand,
 }
 
@@ -234,6 +240,7 @@ pub(crate) const HEALTH_TIMEOUT: Text<Span> = Text(Span::seconds(2));
 pub(crate) const UNHEALTHY_AFTER: u32 = 3;
 pub(crate) const HEALTHY_AFTER: u32 = 2;
 pub(crate) const IDLE_TIMEOUT: Text<Span> = Text(Span::minutes(10));
+pub(crate) const IDLE_STOP: Text<Span> = Text(Span::minutes(10));
 pub(crate) const DRAIN_TIMEOUT: Text<Span> = Text(Span::seconds(30));
 /// setuid(2) takes 4,294,967,295 for "no change".
 pub(crate) const MAX_ID: u32 = u32::MAX - 1;

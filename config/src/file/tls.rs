@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client_rule::{Group, Sha256, UriPattern};
+use crate::endpoint::Endpoint;
 use crate::field::Field;
 use crate::hostname::HostnamePattern;
 use crate::name::FilePath;
@@ -17,6 +18,14 @@ pub(crate) struct TlsFile {
     /// Its certificates; at least one. The one that fits the server name and the client's key types is shown.
     #[schemars(length(min = 1))]
     pub(crate) certificates: Field<Vec<Field<CertificateFile>>>,
+    /// A PEM file of the CAs that clients are told to trust; several while one replaces another. Default: ca.crt of
+    /// the secretDir in use. Generated certificates bring their own.
+    #[serde(default)]
+    pub(crate) ca_bundle: Field<Text<FilePath>>,
+    /// Names and IP addresses by which clients reach this tenant besides its hostnames. Certificates have to cover
+    /// them; generated ones do.
+    #[serde(default)]
+    pub(crate) external_endpoints: Field<Vec<Field<Text<Endpoint>>>>,
     /// The lowest protocol version that is negotiated.
     #[serde(default)]
     #[schemars(extend("default" = "1.2"))]
@@ -29,7 +38,7 @@ pub(crate) struct TlsFile {
     pub(crate) client_validation: Field<ClientValidationFile>,
 }
 
-/// Where a certificate and its key come from: `secretDir`, or `certificate` and `key`.
+/// Where a certificate and its key come from: `secretDir`, `certificate` and `key`, or `generate`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(
@@ -51,7 +60,8 @@ pub(crate) struct CertificateFile {
     /// A PEM file: the leaf's private key.
     #[serde(default)]
     pub(crate) key: Field<Text<FilePath>>,
-    /// A CA of its own. Not available yet.
+    /// From a CA of the tenant's own, which its terminator makes and keeps; in use while none of the other
+    /// certificates is there.
     #[serde(default)]
     pub(crate) generate: Field<bool>,
     /// From an ACME server. Not available yet.

@@ -9,6 +9,7 @@ mod listener;
 mod not_yet;
 mod process;
 mod seen;
+mod tcp;
 mod tenant;
 mod tls;
 mod unique;
@@ -30,6 +31,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let file = field.value()?;
 
     let runtime_dir = process::runtime_dir(&context, file);
+    let state_dir = process::state_dir(file);
     let workers = process::workers(&context, file);
     let user = process::user(file);
     let data_path = process::data_path(file);
@@ -46,8 +48,10 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let listeners = listener::listeners(&context, file, &names);
     let tenants = tenant::tenants(&context, file, &identities);
 
+    let runtime_dir = runtime_dir?;
     Some(Config {
-        runtime_dir: runtime_dir?,
+        state_dir: state_dir?.unwrap_or_else(|| runtime_dir.clone()),
+        runtime_dir,
         workers: workers?,
         user: user?,
         uid_range: uid_range?,

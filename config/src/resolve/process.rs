@@ -36,6 +36,14 @@ pub(super) fn runtime_dir(context: &Context<'_>, file: &ConfigFile) -> Option<Pa
     Some(folder.to_owned())
 }
 
+/// `None` where the file says nothing.
+pub(super) fn state_dir(file: &ConfigFile) -> Option<Option<PathBuf>> {
+    if file.state_dir.is_missing() {
+        return Some(None);
+    }
+    Some(Some(file.state_dir.value()?.0.0.clone()))
+}
+
 pub(super) fn workers(context: &Context<'_>, file: &ConfigFile) -> Option<Option<NonZeroUsize>> {
     if file.workers.is_missing() {
         return Some(None);

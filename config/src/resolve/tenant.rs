@@ -7,17 +7,21 @@ use super::context::{Context, or_default};
 use super::identity::Identities;
 use super::listener::clients;
 use super::process::sandbox_policy;
+use super::tcp::tcp;
 use super::tls;
+use crate::byte_size::ByteSize;
 use crate::duration::Span;
 use crate::field::Field;
 use crate::file::{
     BackendFile, BalanceFile, CONNECT_TIMEOUT, ConfigFile, DRAIN_TIMEOUT, HEALTH_INTERVAL, HEALTH_TIMEOUT,
-    HEALTHY_AFTER, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile, TenantFile, UNHEALTHY_AFTER,
+    HEALTHY_AFTER, IDLE_STOP, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile, TenantFile,
+    UNHEALTHY_AFTER,
 };
 use crate::model::{
     BackendTarget, Balance, CertificateSource, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox,
-    Tenant, TenantLimits, Terminate,
+    Startup, Tenant, TenantLimits, Terminate,
 };
+use crate::text::Text;
 
 /// All tenants, in the order of the file.
 pub(super) fn tenants(context: &Context<'_>, file: &ConfigFile, identities: &Identities<'_>) -> Option<Vec<Tenant>> {
@@ -69,6 +73,7 @@ fn tenant(
         context.duration(&file.drain_timeout, "drainTimeout", DRAIN_TIMEOUT, Span::millis(0)..=LONGEST_DRAIN);
     let limits = limits(context, file);
     let proxy_protocol = proxy_protocol(context, file);
+    let tcp = tcp(context, &file.tcp);
     let clients = clients(context, &file.clients);
     Some(Tenant {
         name: name?.to_owned(),
@@ -82,6 +87,7 @@ fn tenant(
         proxy_protocol: proxy_protocol?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
+        tcp: tcp?,
         clients: clients?,
     })
 }
@@ -113,28 +119,50 @@ fn terminate(
     identities: &Identities<'_>,
     default_client: Option<&CertificateSource>,
 ) -> Option<Mode> {
-    context.not_yet_in_terminate(file);
-    if let Some(StartupFile::OnDemand) = file.startup.value() {
-        context.value_not_yet(&file.startup, "startup", "OnDemand");
-    }
     let sandbox = context.group(&file.sandbox, "sandbox", Sandbox::default(), |context, file| {
-        context.not_yet_in_sandbox(file);
         let policy = sandbox_policy(&file.policy);
-        Some(Sandbox { uid: file.uid.value().copied(), gid: file.gid.value().copied(), policy: policy? })
+        let memory_max = memory_max(&context, &file.memory_max);
+        let (uid, gid) = (file.uid.value().copied(), file.gid.value().copied());
+        Some(Sandbox { uid, gid, policy: policy?, memory_max: memory_max? })
     });
     let tls = tls::tls(context, &file.tls);
     let backend_tls = backend_tls(context, &file.backend_tls, default_client);
-    or_default(&file.startup, &StartupFile::Always)?;
-    let (sandbox, tls) = (sandbox?, tls?);
-    Some(Mode::Terminate(Terminate {
+    let startup = startup(context, file);
+    let (sandbox, tls, startup) = (sandbox?, tls?, startup?);
+    Some(Mode::Terminate(Box::new(Terminate {
         certificates: tls.certificates,
+        generate: tls.generate,
+        ca_bundle: tls.ca_bundle,
+        external_endpoints: tls.external_endpoints,
         min_version: tls.min_version,
         alpn: tls.alpn,
         client_validation: tls.client_validation,
         backend_tls: backend_tls?.map(Box::new),
         sandbox,
+        startup,
         identity: identities.of(name?, sandbox)?,
-    }))
+    })))
+}
+
+fn memory_max(context: &Context<'_>, field: &Field<Text<ByteSize>>) -> Option<Option<u64>> {
+    if field.is_missing() {
+        return Some(None);
+    }
+    let Text(ByteSize(bytes)) = *field.value()?;
+    if bytes < LEAST_MEMORY {
+        context.error(field, "memoryMax", "is less than 16MiB, with which no terminator serves well");
+        return None;
+    }
+    Some(Some(bytes))
+}
+
+fn startup(context: &Context<'_>, file: &TenantFile) -> Option<Startup> {
+    let idle_stop = context.duration(&file.idle_stop, "idleStop", IDLE_STOP, SHORTEST_IDLE..=LONGEST_IDLE);
+    match or_default(&file.startup, &StartupFile::Always)? {
+        StartupFile::OnDemand => Some(Startup::OnDemand { idle_stop: idle_stop? }),
+        // `idleStop` may stand there for whoever changes his mind.
+        StartupFile::Always => idle_stop.map(|_| Startup::Always),
+    }
 }
 
 fn backends(context: &Context<'_>, file: &TenantFile) -> Option<Vec<BackendTarget>> {
@@ -244,6 +272,8 @@ fn proxy_tlv(context: &Context<'_>, file: ProxyTlvFile, is_passthrough: bool) ->
     Some(tlv)
 }
 
+/// The program itself counts for whoever runs it first, and a connection takes some ten KiB.
+const LEAST_MEMORY: u64 = 16 << 20;
 /// As HAProxy's.
 const HEAVIEST: u32 = 256;
 /// With the heaviest weights a round-robin schedule of so many takes 128 KiB.

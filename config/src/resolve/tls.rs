@@ -1,9 +1,11 @@
 //! TLS towards clients, from the file to the model.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::client_validation::client_validation;
 use super::context::{Context, or_default};
+use crate::endpoint::Endpoint;
 use crate::field::Field;
 use crate::file::{CertificateFile, TlsFile, TlsVersionFile};
 use crate::model::{CertificateSource, ClientValidation, TlsVersion};
@@ -14,6 +16,9 @@ use crate::yaml::quoted;
 /// The parts of [`Terminate`](crate::model::Terminate) that `tls` gives.
 pub(super) struct Tls {
     pub(super) certificates: Vec<CertificateSource>,
+    pub(super) generate: bool,
+    pub(super) ca_bundle: Option<PathBuf>,
+    pub(super) external_endpoints: Vec<Endpoint>,
     pub(super) min_version: TlsVersion,
     pub(super) alpn: Vec<String>,
     pub(super) client_validation: ClientValidation,
@@ -27,8 +32,17 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
         context.report.error(context.at, &path.field("certificates"), message);
     }
     context.group(field, "tls", None, |context, file| {
-        let certificates =
-            context.non_empty_list(&file.certificates, "certificates", |context, file| certificate(&context, file));
+        let mut generate = Generate::default();
+        let certificates = context.non_empty_list(&file.certificates, "certificates", |context, file| {
+            if generate.is_asked_for(&context, file) { Some(None) } else { certificate(&context, file).map(Some) }
+        });
+        let ca_bundle = if file.ca_bundle.is_missing() {
+            Some(None)
+        } else {
+            file.ca_bundle.value().map(|path| Some(path.0.0.clone()))
+        };
+        let external_endpoints =
+            context.list(&file.external_endpoints, "externalEndpoints", |_, endpoint| Some(endpoint.0.clone()));
         let min_version = min_version(&file.min_version);
         let alpn = alpn(&context, &file.alpn);
         let none = ClientValidation::None;
@@ -36,7 +50,10 @@ pub(super) fn tls(context: &Context<'_>, field: &Field<TlsFile>) -> Option<Tls> 
             client_validation(&context, file)
         });
         Some(Some(Tls {
-            certificates: certificates?,
+            certificates: certificates?.into_iter().flatten().collect(),
+            generate: generate.0,
+            ca_bundle: ca_bundle?,
+            external_endpoints: external_endpoints?,
             min_version: min_version?,
             alpn: alpn?,
             client_validation: client_validation?,
@@ -50,6 +67,25 @@ pub(super) fn min_version(field: &Field<TlsVersionFile>) -> Option<TlsVersion> {
         TlsVersionFile::V1_2 => TlsVersion::V1_2,
         TlsVersionFile::V1_3 => TlsVersion::V1_3,
     })
+}
+
+/// Whether one of the list is `generate`, which holds for the whole tenant.
+#[derive(Default)]
+struct Generate(bool);
+
+impl Generate {
+    fn is_asked_for(&mut self, context: &Context<'_>, file: &CertificateFile) -> bool {
+        let Some(wanted) = file.generate.value() else { return false };
+        let error = |message| context.report.error(file.generate.at(), &context.path.field("generate"), message);
+        if !wanted {
+            error("is only ever true: remove it");
+        } else if std::mem::replace(&mut self.0, true) {
+            error("is given twice: a tenant has one CA of its own");
+        } else if !(file.secret_dir.is_missing() && file.certificate.is_missing() && file.key.is_missing()) {
+            error("has files beside it: list them as a certificate of its own, which then comes first");
+        }
+        true
+    }
 }
 
 fn certificate(context: &Context<'_>, file: &CertificateFile) -> Option<CertificateSource> {
@@ -73,7 +109,7 @@ fn certificate(context: &Context<'_>, file: &CertificateFile) -> Option<Certific
         }
         (false, false) => {
             if !later {
-                let message = "has no source: write `secretDir`, or `certificate` and `key`";
+                let message = "has no source: write `secretDir`, or `certificate` and `key`, or `generate: true`";
                 context.report.error(context.at, context.path, message);
             }
             None

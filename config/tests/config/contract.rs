@@ -5,34 +5,45 @@ use std::time::Duration;
 
 use config::{
     AccessLogPath, CertificateSource, ClientTrust, ClientValidation, Config, DataPath, Fallback, LoadError, Mode,
-    SandboxPolicy, Terminate, TlsVersion, User,
+    SandboxPolicy, Startup, Terminate, TlsVersion, User,
 };
 
 use crate::texts::{BASE, changed, spoiled};
 
 #[test]
-fn the_whole_contract_is_known_and_what_comes_later_is_refused() {
-    let error = Config::load("tests/files/design.yaml").unwrap_err();
-    let expected = "\
-tests/files/design.yaml:53:40: tenants[1].sandbox.memoryMax: not available yet
-tests/files/design.yaml:55:5: tenants[1].idleStop: not available yet";
-    assert_eq!(error.to_string(), expected);
+fn the_whole_contract_is_known() {
+    let config = Config::load("tests/files/design.yaml").unwrap();
+    let terminate = terminate(&config, "acme");
+    assert_eq!(terminate.startup, Startup::Always);
+    assert_eq!(terminate.sandbox.memory_max, Some(128 << 20));
+}
+
+#[test]
+fn a_terminator_starts_with_the_router_or_by_a_connection() {
+    let startup = |lines: &str| {
+        let config = changed("mode: Terminate", &format!("mode: Terminate\n    {lines}"));
+        terminate(&config, "acme").startup
+    };
+    assert_eq!(startup("startup: Always"), Startup::Always);
+    assert_eq!(startup("startup: OnDemand"), Startup::OnDemand { idle_stop: Duration::from_secs(600) });
+    let soon = startup("startup: OnDemand\n    idleStop: 1s");
+    assert_eq!(soon, Startup::OnDemand { idle_stop: Duration::from_secs(1) });
+    spoiled(
+        "mode: Terminate",
+        "mode: Terminate\n    startup: OnDemand\n    idleStop: 1ms\n    sandbox: { memoryMax: 1MiB }",
+        &[
+            "15:15: tenants[1].idleStop: is 1ms, and must be from 100ms to 168h",
+            "16:27: tenants[1].sandbox.memoryMax: is less than 16MiB, with which no terminator serves well",
+        ],
+    );
 }
 
 #[test]
 fn values_that_come_later_are_refused_where_they_stand() {
     spoiled(
-        "mode: Terminate",
-        "mode: Terminate\n    startup: OnDemand",
-        &["14:14: tenants[1].startup: OnDemand is not available yet"],
-    );
-    spoiled(
         "{ secretDir: /etc/tenants/acme }",
-        "{ generate: true }\n        - { acme: { directory: \"https://acme.example\" } }",
-        &[
-            "16:13: tenants[1].tls.certificates[0].generate: not available yet",
-            "17:13: tenants[1].tls.certificates[1].acme: not available yet",
-        ],
+        "{ acme: { directory: \"https://acme.example\" } }",
+        &["16:13: tenants[1].tls.certificates[0].acme: not available yet"],
     );
     spoiled(
         "[{ address: \"10.2.0.9:443\" }]",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backend_tls;
+mod certificates;
 mod contract;
 mod hostile;
 mod identities;

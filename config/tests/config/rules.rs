@@ -91,7 +91,8 @@ fn terminate_needs_certificates() {
         "{ secretDir: /etc/tenants/acme }",
         "{}\n        - { secretDir: /a, key: /b }\n        - { key: /b }\n        - { secretDir: \"\" }",
         &[
-            "16:11: tenants[1].tls.certificates[0]: has no source: write `secretDir`, or `certificate` and `key`",
+            "16:11: tenants[1].tls.certificates[0]: has no source: write `secretDir`, or `certificate` and `key`, or \
+             `generate: true`",
             "17:11: tenants[1].tls.certificates[1]: has two sources: keep `secretDir`, or `certificate` and `key`",
             "18:11: tenants[1].tls.certificates[2].certificate: is missing",
             "19:24: tenants[1].tls.certificates[3].secretDir: is empty: write a path",
@@ -203,6 +204,20 @@ fn numbers_and_durations_have_bounds() {
             "10:21: tenants[0].connectTimeout: is 0s, and must be from 10ms to 5m",
             "11:18: tenants[0].idleTimeout: is 169h, and must be from 100ms to 168h",
             "12:19: tenants[0].drainTimeout: is 25h, and must be from 0s to 24h",
+        ],
+    );
+}
+
+#[test]
+fn the_kernel_s_own_bounds_hold_for_silent_peers() {
+    spoiled(
+        "mode: Passthrough",
+        "mode: Passthrough\n    tcp: { keepalive: { after: 1500ms, interval: 10h, probes: 128 }, userTimeout: 10ms }",
+        &[
+            "10:32: tenants[0].tcp.keepalive.after: must be in whole seconds: the kernel counts no others",
+            "10:50: tenants[0].tcp.keepalive.interval: is 10h, and must be from 1s to 9h6m7s",
+            "10:63: tenants[0].tcp.keepalive.probes: is 128, and must be from 1 to 127",
+            "10:83: tenants[0].tcp.userTimeout: is 10ms, and must be from 1s to 24h",
         ],
     );
 }

@@ -33,6 +33,8 @@ pub struct TerminatorStatus {
     pub connections: Vec<ConnectionCount>,
     /// How it is confined.
     pub sandbox: Vec<SandboxPart>,
+    /// What clients are told to trust, as PEM; empty where there is nothing to tell.
+    pub ca_bundle: String,
 }
 
 /// Handshakes that ended in one way.
@@ -77,6 +79,8 @@ pub struct BackendStatus {
     pub address: String,
     /// Whether it gets connections.
     pub up: bool,
+    /// Connections to it that have not ended.
+    pub active: u64,
 }
 
 /// A histogram in Prometheus' sense.
@@ -100,7 +104,11 @@ pub struct CertificateStatus {
     /// Hexadecimal.
     pub serial: String,
     /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
     pub not_after: i64,
+    /// The DNS names and IP addresses that it covers.
+    pub names: Vec<String>,
 }
 
 /// One means of a terminator's confinement.
@@ -111,4 +119,6 @@ pub struct SandboxPart {
     pub part: String,
     /// Whether the kernel confirmed it.
     pub holds: bool,
+    /// Why not, where it does not.
+    pub reason: String,
 }

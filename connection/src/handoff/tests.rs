@@ -213,7 +213,12 @@ async fn a_router_that_died_ends_the_channel() {
 #[tokio::test]
 async fn a_status_comes_back_also_when_it_is_large() {
     let (_path, _listener, sender, receiver) = channel().await;
-    let certificate = CertificateStatus { name: "c".repeat(80), serial: "01".repeat(20), not_after: 1 };
+    let certificate = CertificateStatus {
+        name: "c".repeat(80),
+        serial: "01".repeat(20),
+        not_after: 1,
+        ..CertificateStatus::default()
+    };
     let status = TerminatorStatus {
         tenant: "acme".into(),
         certificates: vec![certificate; 700],

@@ -1,22 +1,30 @@
-//! The read-only HTTP endpoint: health, readiness, metrics. A thread of its own, so that a slow scrape costs no client.
+//! The read-only HTTP endpoint: health, readiness, metrics, status; at an address and at a socket of the runtimeDir. A
+//! thread of its own, so that a slow scrape costs no client.
 
 mod pages;
+mod socket;
 mod terminators;
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Config;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+pub use self::socket::{admin_socket, bind_socket};
 use self::terminators::Terminators;
 use crate::metrics::WorkerCounters;
 use crate::router::{Policy, Shared};
@@ -52,37 +60,89 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, AdminBindError> {
     bound.map_err(|source| AdminBindError { address, source })
 }
 
+/// The sockets of the endpoint.
+#[derive(Debug)]
+pub struct AdminSockets {
+    /// At `admin.address`, where the configuration has one.
+    pub address: Option<TcpListener>,
+    /// In the runtimeDir, where that can be written to.
+    pub socket: Option<UnixListener>,
+}
+
+impl AdminSockets {
+    /// Binds both. Without the one in the runtimeDir the router goes on, and says so.
+    pub fn bind(config: &Config) -> Result<Self, AdminBindError> {
+        let socket = bind_socket(&config.runtime_dir);
+        if let Err(error) = &socket {
+            let path = admin_socket(&config.runtime_dir);
+            warn!(socket = %path.display(), %error, "no admin socket");
+        }
+        Ok(Self { address: config.admin.map(bind).transpose()?, socket: socket.ok() })
+    }
+}
+
 /// Starts the endpoint's thread; it lives as long as the process.
-pub fn spawn(socket: TcpListener, state: AdminState) -> io::Result<()> {
-    info!(address = %socket.local_addr()?, "admin endpoint");
+pub fn spawn(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
+    if let Some(socket) = &sockets.address {
+        info!(address = %socket.local_addr()?, "admin endpoint");
+    }
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, serve(socket, Rc::new(state)))
+        LocalSet::new().block_on(&runtime, serve(sockets, state))
     })?;
     Ok(())
 }
 
-async fn serve(socket: TcpListener, state: Rc<AdminState>) -> io::Result<()> {
-    let socket = tokio::net::TcpListener::from_std(socket)?;
+async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
     let terminators = Rc::new(Terminators::default());
     terminators.watch(&state.shared.policy.current());
     tokio::task::spawn_local(keep_watching(terminators.clone(), state.shared.policy.follow()));
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
+    let desk = Rc::new(Desk { state, terminators, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
+    let address = sockets.address.map(tokio::net::TcpListener::from_std).transpose()?;
+    let socket = sockets.socket.map(tokio::net::UnixListener::from_std).transpose()?;
+    let at_address = async {
+        match &address {
+            Some(listener) => accept_all(&desk, async || Ok(listener.accept().await?.0)).await,
+            None => pending().await,
+        }
+    };
+    let at_socket = async {
+        match &socket {
+            Some(listener) => {
+                accept_all(&desk, async || -> io::Result<UnixStream> { Ok(listener.accept().await?.0) }).await
+            }
+            None => pending().await,
+        }
+    };
+    tokio::join!(at_address, at_socket);
+    Ok(())
+}
+
+/// What all connections of the endpoint share.
+struct Desk {
+    state: AdminState,
+    terminators: Rc<Terminators>,
+    permits: Arc<Semaphore>,
+}
+
+async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    desk: &Rc<Desk>,
+    accept: impl AsyncFn() -> io::Result<S>,
+) {
+    while let Ok(permit) = desk.permits.clone().acquire_owned().await {
+        let stream = match accept().await {
+            Ok(stream) => stream,
             Err(error) => {
                 debug!(%error, "admin: accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (state, terminators) = (state.clone(), terminators.clone());
+        let desk = Rc::clone(desk);
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
-                let (state, terminators) = (state.clone(), terminators.clone());
-                async move { Ok::<_, Infallible>(pages::answer(&state, &terminators, &request).await) }
+                let desk = Rc::clone(&desk);
+                async move { Ok::<_, Infallible>(pages::answer(&desk.state, &desk.terminators, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

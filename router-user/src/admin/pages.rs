@@ -6,9 +6,12 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use serde::Serialize;
+
 use super::AdminState;
 use super::terminators::Terminators;
 use crate::metrics::report;
+use crate::status;
 
 type Page = Response<Full<Bytes>>;
 
@@ -30,6 +33,20 @@ pub(super) async fn answer(state: &AdminState, terminators: &Terminators, reques
             page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS_TEXT));
             page
         }
+        "/v1/tenants" => {
+            let policy = state.shared.policy.current();
+            let reports = terminators.reports(&policy).await;
+            json(&status::tenants(&state.shared, &policy, &state.counters, &reports))
+        }
+        "/v1/certificates" => {
+            let policy = state.shared.policy.current();
+            json(&status::certificates(&policy, &terminators.reports(&policy).await))
+        }
+        "/v1/backends" => {
+            let policy = state.shared.policy.current();
+            json(&status::backends(&policy, &terminators.reports(&policy).await))
+        }
+        path if path.starts_with(CA_PAGES) => authorities(state, terminators, &path[CA_PAGES.len()..]).await,
         path => text(StatusCode::NOT_FOUND, format!("no page {path}\n{INDEX}")),
     }
 }
@@ -39,6 +56,37 @@ fn readiness(state: &AdminState) -> Page {
         text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
     } else {
         text(StatusCode::OK, "ready\n".to_owned())
+    }
+}
+
+/// What the clients of one tenant are told to trust.
+async fn authorities(state: &AdminState, terminators: &Terminators, name: &str) -> Page {
+    let policy = state.shared.policy.current();
+    let Some(tenant) = policy.config.tenants.iter().position(|tenant| tenant.name == name) else {
+        return text(StatusCode::NOT_FOUND, format!("no tenant {name}\n"));
+    };
+    match terminators.report(&policy, tenant).await.and_then(|report| report.status) {
+        Some(status) if !status.ca_bundle.is_empty() => {
+            let mut page = text(StatusCode::OK, status.ca_bundle);
+            page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PEM));
+            page
+        }
+        Some(_) => text(
+            StatusCode::NOT_FOUND,
+            format!("tenant {name} advertises no CA: its issuer's is for clients to know\n"),
+        ),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, format!("the terminator of tenant {name} does not answer\n")),
+    }
+}
+
+fn json(document: &impl Serialize) -> Page {
+    match serde_json::to_string(document) {
+        Ok(body) => {
+            let mut page = text(StatusCode::OK, body + "\n");
+            page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            page
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
@@ -52,7 +100,16 @@ fn text(status: StatusCode, body: String) -> Page {
 const INDEX: &str = "sni-router\n\
     /healthz   200 while the process lives\n\
     /readyz    200 while listeners accept, 503 while draining\n\
-    /metrics   Prometheus text format\n";
+    /metrics   Prometheus text format\n\
+    /v1/tenants        connections and terminators, as JSON\n\
+    /v1/certificates   what the terminators serve with\n\
+    /v1/backends       where connections go\n\
+    /v1/ca/NAME        the CAs that clients of a tenant are told to trust, as PEM\n";
+
+const CA_PAGES: &str = "/v1/ca/";
+
+/// RFC 8555 section 9.1: certificates as PEM.
+const PEM: &str = "application/pem-certificate-chain";
 
 /// The content type of the text format (Prometheus, "Exposition formats").
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Mode;
+use config::{Mode, Startup};
 use connection::handoff::{HandoffSender, TerminatorStatus};
 use tokio::task::{AbortHandle, JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -28,7 +28,8 @@ struct Watched {
     tenant: Arc<TenantState>,
     socket: PathBuf,
     state: Rc<State>,
-    follower: AbortHandle,
+    /// `None` where it is started by a connection.
+    follower: Option<AbortHandle>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +41,7 @@ struct State {
 impl Watched {
     /// Looks no longer; what was counted stays.
     fn end(self) -> Rc<State> {
-        self.follower.abort();
+        self.follower.iter().for_each(AbortHandle::abort);
         self.state
     }
 }
@@ -51,7 +52,7 @@ impl Terminators {
         let mut watched = self.watched.borrow_mut();
         let mut before = std::mem::take(&mut *watched);
         for tenant in &policy.tenants {
-            let Mode::Terminate(_) = tenant.settings.mode else { continue };
+            let Mode::Terminate(terminate) = &tenant.settings.mode else { continue };
             let name = &tenant.settings.name;
             let known = before.remove(name);
             let entry = match known {
@@ -59,7 +60,10 @@ impl Terminators {
                 known => {
                     let socket = policy.config.handoff_socket(name);
                     let state = known.map(Watched::end).unwrap_or_default();
-                    let follower = spawn_local(follow(socket.clone(), state.clone())).abort_handle();
+                    let on_demand = terminate.startup != Startup::Always;
+                    // A terminator that may well not be there is looked for when somebody asks.
+                    let follower =
+                        (!on_demand).then(|| spawn_local(follow(socket.clone(), state.clone())).abort_handle());
                     Watched { tenant: Arc::clone(tenant), socket, state, follower }
                 }
             };
@@ -72,17 +76,31 @@ impl Terminators {
     pub(super) async fn reports(&self, policy: &Policy) -> Vec<TerminatorReport> {
         let mut asked = JoinSet::new();
         for (tenant, state) in policy.tenants.iter().enumerate() {
-            let watched = self.watched.borrow();
-            let Some(watched) = watched.get(&state.settings.name) else { continue };
-            let (up, restarts, socket) = (watched.state.up.get(), watched.state.restarts.get(), watched.socket.clone());
-            asked.spawn_local(async move {
-                let status = if up { ask(&socket).await } else { None };
-                TerminatorReport { tenant, up, restarts, status }
-            });
+            if let Some(watched) = self.watched.borrow().get(&state.settings.name) {
+                asked.spawn_local(watched.report(tenant));
+            }
         }
         let mut reports = asked.join_all().await;
         reports.sort_by_key(|report| report.tenant);
         reports
+    }
+
+    /// Asks one; `None` where the tenant has none.
+    pub(super) async fn report(&self, policy: &Policy, tenant: usize) -> Option<TerminatorReport> {
+        let report = self.watched.borrow().get(&policy.tenants.get(tenant)?.settings.name)?.report(tenant);
+        Some(report.await)
+    }
+}
+
+impl Watched {
+    fn report(&self, tenant: usize) -> impl Future<Output = TerminatorReport> + 'static {
+        let (socket, on_demand) = (self.socket.clone(), self.follower.is_none());
+        let (up, restarts) = (self.state.up.get(), self.state.restarts.get());
+        async move {
+            let status = if up || on_demand { ask(&socket).await } else { None };
+            let up = up || status.is_some();
+            TerminatorReport { tenant, up, on_demand, restarts, status }
+        }
     }
 }
 

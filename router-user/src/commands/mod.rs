@@ -1,9 +1,10 @@
-//! The commands that answer a question and end: check, route, schema.
+//! The commands that answer a question and end: check, route, status, schema.
 
 mod certificates;
 pub mod check;
 pub mod route;
 pub mod schema;
+pub mod status;
 
 use std::path::Path;
 

@@ -60,6 +60,11 @@ impl Pins {
         Ok(folder)
     }
 
+    /// The same if it is there.
+    pub fn existing_folder(&self, set: &ProgramSet) -> Option<PathBuf> {
+        Some(self.root.join(format!("{}-{:08x}", set.name, set.layout))).filter(|folder| folder.is_dir())
+    }
+
     /// The folders of `set` in other layouts, which routers of other versions left.
     pub fn other_layouts(&self, set: &ProgramSet) -> io::Result<Vec<PathBuf>> {
         let (prefix, own) = (format!("{}-", set.name), format!("{}-{:08x}", set.name, set.layout));

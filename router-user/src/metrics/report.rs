@@ -22,6 +22,8 @@ pub struct TerminatorReport {
     pub tenant: usize,
     /// Whether its hand-off socket is connected.
     pub up: bool,
+    /// Whether it is only there when connections ask for it.
+    pub on_demand: bool,
     /// How often it came back after it had gone.
     pub restarts: u64,
     /// Its own counters, when it answered in time.
@@ -127,7 +129,7 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_throug
         let count: u64 = workers.iter().map(|worker| worker.data_path_total(path)).sum();
         page.sample(name, &[("path", label)], count);
     }
-    if !matches!(cut_through, CuttingThrough::NotConfigured | CuttingThrough::OfNoUse) {
+    if !matches!(cut_through, CuttingThrough::NotConfigured(_) | CuttingThrough::OfNoUse(_)) {
         let count: u64 = workers.iter().map(|worker| worker.cut_through.load(Ordering::Relaxed)).sum();
         page.sample(name, &[("path", "cut_through")], count);
     }
@@ -141,11 +143,16 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_throug
             page.sample(name, &[("reason", reason.label())], count);
         }
     }
-    if let CuttingThrough::Running(cut_through) = cut_through {
+    if let Some(cut_through) = cut_through.carrier() {
         let (used, size) = cut_through.fill();
         for (name, help, value) in [
             ("sni_router_cut_through_flows", "Connections that the kernel carries or has just carried.", used),
             ("sni_router_cut_through_opening", "Those of them whose sockets still exist.", cut_through.opening()),
+            (
+                "sni_router_cut_through_other_version_flows",
+                "Connections that another version's programs carry to their ends.",
+                cut_through.of_other_versions(),
+            ),
             ("sni_router_cut_through_flows_max", "How many connections the kernel can carry.", size),
         ] {
             page.family(name, "gauge", help);
@@ -161,9 +168,9 @@ fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThr
         Steering::Unavailable(reason) => Some((PROGRAM, reason.reason())),
     };
     let cut_through_state = match cut_through {
-        CuttingThrough::NotConfigured | CuttingThrough::OfNoUse => None,
+        CuttingThrough::NotConfigured(_) | CuttingThrough::OfNoUse(_) => None,
         CuttingThrough::Running(_) => Some((cut_through::PROGRAM, "")),
-        CuttingThrough::Unavailable(reason) => Some((cut_through::PROGRAM, reason.reason())),
+        CuttingThrough::Unavailable(reason, _) => Some((cut_through::PROGRAM, reason.reason())),
     };
     let states: Vec<_> = [steering_state, cut_through_state].into_iter().flatten().collect();
     if states.is_empty() {
@@ -179,7 +186,7 @@ fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThr
     for (verdict, count) in steering.verdicts().into_iter().flatten() {
         page.sample(name, &[("program", PROGRAM), ("verdict", verdict.label())], count);
     }
-    if let CuttingThrough::Running(cut_through) = cut_through {
+    if let Some(cut_through) = cut_through.carrier() {
         for (verdict, count) in cut_through.verdicts() {
             page.sample(name, &[("program", verdict.program()), ("verdict", verdict.label())], count);
         }
@@ -218,8 +225,8 @@ fn backends(page: &mut Exposition, policy: &Policy, terminators: &[TerminatorRep
 fn terminators(page: &mut Exposition, config: &Config, terminators: &[TerminatorReport]) {
     let tenant = |report: &TerminatorReport| config.tenants[report.tenant].name.as_str();
     let name = "sni_terminator_up";
-    page.family(name, "gauge", "Whether the tenant's terminator can be reached.");
-    for report in terminators {
+    page.family(name, "gauge", "Whether the tenant's terminator can be reached; not told of one that nobody asks for.");
+    for report in terminators.iter().filter(|report| report.up || !report.on_demand) {
         page.sample(name, &[("tenant", tenant(report))], u8::from(report.up));
     }
     let name = "sni_terminator_restarts_total";

@@ -18,7 +18,7 @@ use super::access::CarriedRecord;
 use super::cut_through::count;
 use super::outcome::Mode;
 use super::worker::Worker;
-use crate::ebpf::cut_through::{CutThrough, CuttingThrough, EndSender, FlowEnd, Place};
+use crate::ebpf::cut_through::{CutThrough, EndSender, FlowEnd, Place};
 use crate::metrics::{Active, TenantCounters};
 
 /// All of one worker.
@@ -86,7 +86,7 @@ pub(super) async fn accompany(worker: Rc<Worker>, mut ends: Ends) {
         for (place, end) in heard.drain(..) {
             worker.carried.ended(&worker, place, &end);
         }
-        if let (true, CuttingThrough::Running(cut_through)) = (is_draining, &worker.shared.cut_through) {
+        if let (true, Some(cut_through)) = (is_draining, worker.shared.cut_through.carrier()) {
             worker.carried.leave_to_the_kernel(cut_through);
         }
     }

@@ -20,55 +20,92 @@ use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    AdoptedEnd, Candidate, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut, Place,
-    Trust,
+    Adopted, AdoptedEnd, Candidate, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut,
+    Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
 /// What the start with privileges has come to.
-pub(super) enum Started {
-    /// As [`CuttingThrough::NotConfigured`].
+pub(super) struct Started {
+    data_path: DataPath,
+    choice: Choice,
+    /// What a former process left, where there are to be no new flows.
+    former: Option<Box<Loaded>>,
+}
+
+enum Choice {
     NotConfigured,
-    /// As [`CuttingThrough::OfNoUse`].
     OfNoUse,
-    /// Ready, or not to be had.
-    Tried(Result<Box<Loaded>, Unavailable>),
+    Ready(Box<Loaded>),
+    Unavailable(Unavailable),
 }
 
 impl Started {
     /// The part that needs the privileges of the start. With `Auto` the self-test decides.
     pub(super) fn load(config: &Config) -> Self {
-        let trust = match config.data_path {
-            DataPath::CutThrough => Trust::Configured,
-            DataPath::Auto if !is_of_use(config) => return Self::OfNoUse,
-            DataPath::Auto => Trust::SelfTest,
-            DataPath::Splice | DataPath::Copy => return Self::NotConfigured,
+        let load = |trust| match Loaded::load(&config.runtime_dir, trust) {
+            Ok(loaded) => Choice::Ready(Box::new(loaded)),
+            Err(reason) => Choice::Unavailable(reason),
         };
-        Self::Tried(Loaded::load(&config.runtime_dir, trust).map(Box::new))
+        let choice = match config.data_path {
+            DataPath::CutThrough => load(Trust::Configured),
+            DataPath::Auto if !is_of_use(config) => Choice::OfNoUse,
+            DataPath::Auto => load(Trust::SelfTest),
+            DataPath::Splice | DataPath::Copy => Choice::NotConfigured,
+        };
+        let former = if matches!(choice, Choice::Ready(_)) { None } else { former(config) };
+        Self { data_path: config.data_path, choice, former }
     }
 
     /// What the process has to keep: TCP_REPAIR asks for it for each connection.
     pub(super) fn capabilities(&self) -> CapabilitySet {
-        if matches!(self, Self::Tried(Ok(_))) { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
+        let needed = matches!(self.choice, Choice::Ready(_)) || self.former.is_some();
+        if needed { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() }
     }
 
     /// The other part.
     pub(super) fn finish(self, policy: Arc<LivePolicy>, access_log: Option<AccessLog>) -> CuttingThrough {
-        let loaded = match self {
-            Self::NotConfigured => return CuttingThrough::NotConfigured,
-            Self::OfNoUse => return CuttingThrough::OfNoUse,
-            Self::Tried(loaded) => loaded,
+        let start = |loaded: Loaded| {
+            let (known, policy) = (Arc::clone(&policy), Arc::clone(&policy));
+            let access_log = access_log.clone();
+            loaded.start(Adopted {
+                keep: Box::new(move |identity| is_known(&known.current(), identity)),
+                on_end: Box::new(move |end| adopted(&policy.current(), access_log.as_ref(), &end)),
+            })
         };
-        let data_path = policy.current().config.data_path;
-        let on_adopted_end = move |end: AdoptedEnd| adopted(&policy.current(), access_log.as_ref(), &end);
-        match loaded.and_then(|loaded| loaded.start(Box::new(on_adopted_end))) {
-            Ok(cut_through) => CuttingThrough::Running(cut_through),
-            Err(reason) => {
-                report(data_path, &reason);
-                CuttingThrough::Unavailable(reason)
-            }
+        let former = self.former.and_then(|former| {
+            let warn = |error: &Unavailable| warn!("cut-through: flows of a former process go on unseen: {error}");
+            start(*former).inspect_err(warn).ok()
+        });
+        let reason = match self.choice {
+            Choice::NotConfigured => return CuttingThrough::NotConfigured(former),
+            Choice::OfNoUse => return CuttingThrough::OfNoUse(former),
+            Choice::Ready(loaded) => match start(*loaded) {
+                Ok(cut_through) => return CuttingThrough::Running(cut_through),
+                Err(reason) => reason,
+            },
+            Choice::Unavailable(reason) => reason,
+        };
+        report(self.data_path, &reason);
+        CuttingThrough::Unavailable(reason, former)
+    }
+}
+
+/// Needs the privileges of the start, and does nothing without them.
+fn former(config: &Config) -> Option<Box<Loaded>> {
+    match Loaded::retire(&config.runtime_dir) {
+        Ok(loaded) => loaded.map(Box::new),
+        Err(error) => {
+            warn!("cut-through: what a former process left is left alone: {error}");
+            None
         }
     }
+}
+
+/// Whether the tenant of a flow is still in the configuration.
+fn is_known(policy: &Policy, identity: &Identity) -> bool {
+    let [_, tenant] = identity.names;
+    policy.config.tenants.iter().any(|known| name_hash(&known.name) == tenant)
 }
 
 /// With `Auto` it is nothing to worry about that a process may not do it, or that a kernel cannot.
@@ -87,11 +124,11 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 /// Whether any connection could be carried: not one whose client or backend is on this host.
 fn is_of_use(config: &Config) -> bool {
     let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
-    let to_outside = |tenant: &Tenant| {
+    let to_outside = |tenant: &Arc<Tenant>| {
         tenant.mode == TenantMode::Passthrough
             && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
     };
-    config.listeners.iter().any(from_outside) && config.tenants.iter().map(AsRef::as_ref).any(to_outside)
+    config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
 }
 
 /// Before the dial: whether this client's connection can be given to the kernel.
@@ -101,12 +138,18 @@ pub(super) fn prepare<'w>(
     peer: SocketAddr,
 ) -> Option<(&'w CutThrough, Candidate)> {
     let cut_through = match &worker.shared.cut_through {
-        CuttingThrough::Running(cut_through) => cut_through,
-        CuttingThrough::OfNoUse => {
+        CuttingThrough::Running(carrier) => match carrier.get() {
+            Some(cut_through) => cut_through,
+            None => {
+                worker.counters.fallback(Fallback::AnotherProcess);
+                return None;
+            }
+        },
+        CuttingThrough::OfNoUse(_) => {
             worker.counters.fallback(Fallback::Local);
             return None;
         }
-        CuttingThrough::NotConfigured | CuttingThrough::Unavailable(_) => return None,
+        CuttingThrough::NotConfigured(_) | CuttingThrough::Unavailable(..) => return None,
     };
     match cut_through.prepare(client, peer) {
         Ok(candidate) => Some((cut_through, candidate)),

@@ -107,6 +107,9 @@ pub(super) async fn run(
     }
     shared.steering.end();
     drain.start();
+    if let Some(carrier) = shared.cut_through.carrier() {
+        carrier.leave();
+    }
     info!(connections = held(shared), "draining");
     tokio::select! {
         _ = shared.ended.acquire_many(workers) => {}

@@ -45,7 +45,7 @@ use self::reload::Reloader;
 pub use self::reload::{ReloadOutcome, Reloads};
 use self::worker::Change;
 pub use self::worker::Shared;
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminSockets, AdminState};
 use crate::commands::load;
 use crate::config_file::{ConfigFile, fingerprint};
 use crate::ebpf::steer::Steering;
@@ -76,7 +76,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         .map(|listener| listen::bind(listener, workers))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::System(error.to_string()))?;
-    let admin_socket = config.admin.map(admin::bind).transpose().map_err(|error| Failure::System(error.to_string()))?;
+    let admin_sockets = AdminSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     let cut_through = cut_through::Started::load(&config);
     // Last, because it takes the connections from the process before.
@@ -99,7 +99,7 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         drain: drain.signal(),
         ended: Semaphore::new(0),
     });
-    let (started, changes) = start(&shared, counters, sockets, admin_socket).map_err(system("start the workers"))?;
+    let (started, changes) = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
     info!(tenants, "ready");
     let reloader = Reloader::new(Arc::clone(&shared), changes);
     runtime.block_on(lifetime::run(&shared, &reloader, workers, drain, authority, signals));
@@ -121,7 +121,7 @@ fn start(
     shared: &Arc<Shared>,
     counters: Vec<Arc<WorkerCounters>>,
     sockets: Vec<Vec<TcpListener>>,
-    admin_socket: Option<TcpListener>,
+    admin_sockets: AdminSockets,
 ) -> io::Result<(Vec<WorkerThread>, Vec<UnboundedSender<Change>>)> {
     let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
     let threads = counters.iter().enumerate().map(|(index, counters)| {
@@ -131,9 +131,7 @@ fn start(
     });
     let (threads, changes) = threads.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     health::spawn(&shared.policy)?;
-    if let Some(socket) = admin_socket {
-        admin::spawn(socket, AdminState::new(shared.clone(), counters))?;
-    }
+    admin::spawn(admin_sockets, AdminState::new(shared.clone(), counters))?;
     Ok((threads, changes))
 }
 

@@ -148,6 +148,7 @@ impl ConnectionOutcome {
             FlowOutcome::ClientReset => Self::ClientReset,
             FlowOutcome::BackendReset => Self::BackendReset,
             FlowOutcome::IdleTimeout => Self::IdleTimeout,
+            FlowOutcome::Drained => Self::Drained,
             FlowOutcome::BackendSilent => Self::BackendError,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use ::connection::DialError;
 use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{RelayOutcome, relay_tcp};
+use ::connection::silence::watch_over;
 use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -70,8 +71,9 @@ pub(super) async fn serve(
             return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
         }
     };
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY on the client's socket");
+    let prepared = stream.set_nodelay(true).and_then(|()| watch_over(&stream, &settings.tcp));
+    if let Err(error) = prepared.and_then(|()| watch_over(&backend, &settings.tcp)) {
+        debug!(%error, "options of a socket that is gone");
     }
     let forced = worker.shared.drain.forced_after(settings.drain_timeout);
     let end = relay_tcp(&worker.relay, stream, backend, settings.idle_timeout, &counters.traffic, forced).await;

@@ -4,12 +4,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::{Config, Listener, Mode};
+use config::{Config, Listener, Mode, Startup};
 
 use super::peek::Peeker;
 use super::permits::Permits;
 use super::policy::{Policy, TenantState};
-use super::terminator_link::TerminatorLink;
+use super::terminator_link::{Asking, TerminatorLink};
+use crate::demand::demand_socket;
 use crate::metrics::TenantCounters;
 
 /// The policy as a worker uses it.
@@ -62,9 +63,16 @@ impl Site {
 
 impl Destination {
     fn new(tenant: Arc<TenantState>, worker: usize, config: &Config) -> Self {
-        let terminator = match tenant.settings.mode {
+        let terminator = match &tenant.settings.mode {
             Mode::Passthrough => None,
-            Mode::Terminate(_) => Some(TerminatorLink::new(config.handoff_socket(&tenant.settings.name))),
+            Mode::Terminate(terminate) => {
+                let name = &tenant.settings.name;
+                let demand = match terminate.startup {
+                    Startup::Always => None,
+                    Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
+                };
+                Some(TerminatorLink::new(config.handoff_socket(name), demand))
+            }
         };
         Self { counters: Arc::clone(&tenant.counters[worker]), tenant, terminator }
     }

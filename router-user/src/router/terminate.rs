@@ -13,6 +13,7 @@ use super::connection::{Arrival, TenantFailure, fail};
 use super::outcome::{ConnectionOutcome, Mode};
 use super::peek::Hello;
 use super::site::Destination;
+use super::terminator_link::TerminatorLink;
 
 /// Hands the connection over. A terminator that cannot be reached within [`TERMINATOR_PATIENCE`] costs the client an
 /// alert; one that can has the connection from here on, together with its access line.
@@ -24,7 +25,9 @@ pub(super) async fn serve(
     record: AccessRecord<'_>,
 ) {
     let decided = Instant::now();
-    let deadline = arrival.deadline.min(decided + TERMINATOR_PATIENCE);
+    let is_on_demand = destination.terminator.as_ref().is_some_and(TerminatorLink::is_on_demand);
+    let patience = if is_on_demand { ON_DEMAND_PATIENCE } else { TERMINATOR_PATIENCE };
+    let deadline = arrival.deadline.min(decided + patience);
     let handed_over = match (&destination.terminator, describe(arrival, hello, &stream)) {
         (Some(link), Ok(handoff)) => {
             link.hand_over(&handoff, &stream, deadline).await.map_err(|error| error.to_string())
@@ -66,3 +69,6 @@ fn describe(arrival: &Arrival, hello: &Hello, stream: &TcpStream) -> io::Result<
 /// How long a terminator that is being restarted is waited for. Starting one takes tens of milliseconds; a client
 /// rather hears of a failure soon.
 const TERMINATOR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Of many that are started at once by their first connections, each waits for the others.
+const ON_DEMAND_PATIENCE: Duration = Duration::from_secs(60);

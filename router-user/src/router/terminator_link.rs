@@ -1,7 +1,7 @@
 //! One worker's connection to one tenant's terminator: made when first needed, made again when the terminator was
 //! restarted. Sends descriptors, reads nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::demand::ask;
+
 /// The way to one terminator.
 #[derive(Debug)]
 pub(super) struct TerminatorLink {
@@ -19,6 +21,30 @@ pub(super) struct TerminatorLink {
     current: RefCell<Option<Rc<HandoffSender>>>,
     /// Held by the one task that connects; the others wait for its result.
     connecting: Mutex<()>,
+    /// Where the terminator is started by a connection.
+    asking: Option<Asking>,
+}
+
+/// How a worker asks for a terminator: seldom, however many connections wait for it.
+#[derive(Debug)]
+pub(super) struct Asking {
+    socket: PathBuf,
+    tenant: String,
+    last: Cell<Option<Instant>>,
+}
+
+impl Asking {
+    pub(super) fn new(socket: PathBuf, tenant: &str) -> Self {
+        Self { socket, tenant: tenant.to_owned(), last: Cell::new(None) }
+    }
+
+    fn ask(&self) {
+        let now = Instant::now();
+        if self.last.get().is_none_or(|last| now.duration_since(last) >= RETRY_PAUSE) {
+            self.last.set(Some(now));
+            ask(&self.socket, &self.tenant);
+        }
+    }
 }
 
 /// The terminator took no connection until the deadline.
@@ -31,8 +57,13 @@ pub(super) struct TerminatorUnavailable {
 
 impl TerminatorLink {
     /// A link that is not connected yet.
-    pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()) }
+    pub(super) fn new(socket: PathBuf, asking: Option<Asking>) -> Self {
+        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking }
+    }
+
+    /// Whether nobody is expected to be there unless asked for.
+    pub(super) fn is_on_demand(&self) -> bool {
+        self.asking.is_some()
     }
 
     /// Sends the connection, unread. Until `deadline` a terminator that is gone is waited for: the supervisor starts
@@ -44,6 +75,7 @@ impl TerminatorLink {
         deadline: Instant,
     ) -> Result<(), TerminatorUnavailable> {
         let mut reason = "no answer until the deadline".to_owned();
+        let mut pause = FIRST_PAUSE;
         loop {
             let attempt = async {
                 let sender = self.sender().await?;
@@ -59,9 +91,13 @@ impl TerminatorLink {
                 Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
                 Err(_elapsed) => return Err(self.unavailable(reason)),
             }
-            if timeout_at(deadline, sleep(RETRY_PAUSE)).await.is_err() {
+            if let Some(asking) = &self.asking {
+                asking.ask();
+            }
+            if timeout_at(deadline, sleep(pause)).await.is_err() {
                 return Err(self.unavailable(reason));
             }
+            pause = (2 * pause).min(RETRY_PAUSE);
         }
     }
 
@@ -97,3 +133,6 @@ impl TerminatorLink {
 
 /// Between two attempts to reach a terminator that is being restarted: the supervisor's first pause.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A terminator that is replaced is back at once, and one that is started by demand within milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);

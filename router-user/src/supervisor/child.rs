@@ -15,6 +15,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::memory_groups::out_of_memory_kills;
+use super::on_demand::OnDemand;
 use crate::supervision::Line;
 
 /// What a child is for.
@@ -34,6 +36,14 @@ pub(super) struct Child {
     retired: watch::Receiver<bool>,
     /// Where to put the line to a router.
     line: Option<RouterLine>,
+    /// Where its memory is limited.
+    memory_group: Option<PathBuf>,
+    /// Where the child is started when it is asked for.
+    on_demand: Option<OnDemand>,
+    /// Whether it has been asked for already.
+    is_wanted: bool,
+    /// Whether another one has taken its place, because it takes nothing new.
+    has_successor: bool,
 }
 
 /// The line to the router that runs, if one does.
@@ -74,7 +84,17 @@ impl Child {
     pub(super) fn router(program: &Path, config_file: &Path, line: RouterLine) -> Self {
         let arguments = vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()];
         let (_never, retired) = watch::channel(false);
-        Self { role: Role::Router, program: program.into(), arguments, retired, line: Some(line) }
+        Self {
+            role: Role::Router,
+            program: program.into(),
+            arguments,
+            retired,
+            line: Some(line),
+            memory_group: None,
+            on_demand: None,
+            is_wanted: true,
+            has_successor: false,
+        }
     }
 
     pub(super) fn terminator(program: &Path, config_file: &Path, tenant: &str, socket: &Path) -> (Self, Retirement) {
@@ -90,7 +110,47 @@ impl Child {
         ];
         let (retire, retired) = watch::channel(false);
         let role = Role::Terminator { tenant: tenant.to_owned() };
-        (Self { role, program: program.into(), arguments, retired, line: None }, Retirement(retire))
+        let child = Self {
+            role,
+            program: program.into(),
+            arguments,
+            retired,
+            line: None,
+            memory_group: None,
+            on_demand: None,
+            is_wanted: true,
+            has_successor: false,
+        };
+        (child, Retirement(retire))
+    }
+
+    /// The same, with its memory limited in this cgroup, if there is one.
+    pub(super) fn in_group(mut self, group: Option<PathBuf>) -> Self {
+        if let Some(group) = &group {
+            self.arguments.extend(["--memory-group".into(), group.into()]);
+        }
+        self.memory_group = group;
+        self
+    }
+
+    /// The same, but only when it is asked for.
+    pub(super) fn on_demand(self, on_demand: OnDemand) -> Self {
+        Self { on_demand: Some(on_demand), is_wanted: false, ..self }
+    }
+
+    /// Another one that takes its place at once.
+    fn successor(&self) -> Self {
+        Self {
+            role: self.role.clone(),
+            program: self.program.clone(),
+            arguments: self.arguments.clone(),
+            retired: self.retired.clone(),
+            line: self.line.clone(),
+            memory_group: self.memory_group.clone(),
+            on_demand: self.on_demand.clone(),
+            is_wanted: true,
+            has_successor: false,
+        }
     }
 
     /// Starts the child again and again until a stop or its retirement. A router whose first start fails ends it too: a port that is
@@ -99,14 +159,35 @@ impl Child {
         let mut backoff = Backoff::new();
         let mut first_start = true;
         while *stop.borrow() < self.role.stops_at() && !*self.retired.borrow() {
+            if !self.is_wanted {
+                self.wait_until_asked_for(&mut stop).await;
+                continue;
+            }
             let started = Instant::now();
-            match self.run_once(&mut stop).await {
-                Ok(status) if *stop.borrow() >= self.role.stops_at() || *self.retired.borrow() => {
+            let kills_before = self.memory_group.as_deref().map_or(0, out_of_memory_kills);
+            let result = self.run_once(&mut stop).await;
+            if let Some(on_demand) = &mut self.on_demand {
+                on_demand.forget();
+                self.is_wanted = false;
+            }
+            match result {
+                Ok(status)
+                    if *stop.borrow() >= self.role.stops_at() || *self.retired.borrow() || self.has_successor =>
+                {
                     info!(process = %self.role, %status, "ended");
                     break;
                 }
+                Ok(status) if self.on_demand.is_some() && status.success() => {
+                    info!(process = %self.role, "stopped until a connection asks for it");
+                    continue;
+                }
                 Ok(status) => {
-                    warn!(process = %self.role, %status, "ended unasked");
+                    let kills = self.memory_group.as_deref().map_or(0, out_of_memory_kills);
+                    if kills > kills_before {
+                        warn!(process = %self.role, %status, "out of memory: it used more than sandbox.memoryMax");
+                    } else {
+                        warn!(process = %self.role, %status, "ended unasked");
+                    }
                     if let (Role::Router, true, Some(code)) = (&self.role, first_start, status.code()) {
                         return (self.role, Ended::Failed { exit_code: u8::try_from(code).unwrap_or(2) });
                     }
@@ -127,6 +208,16 @@ impl Child {
             }
         }
         (self.role, Ended::Stopped)
+    }
+
+    /// Until the child is to be started, or never will be.
+    async fn wait_until_asked_for(&mut self, stop: &mut watch::Receiver<StopPhase>) {
+        let stops_at = self.role.stops_at();
+        tokio::select! {
+            () = wanted(&mut self.on_demand) => self.is_wanted = true,
+            _ = stop.wait_for(|phase| *phase >= stops_at) => {}
+            () = is_retired(&mut self.retired) => {}
+        }
     }
 
     async fn run_once(&mut self, stop: &mut watch::Receiver<StopPhase>) -> io::Result<ExitStatus> {
@@ -153,10 +244,17 @@ impl Child {
             *slot.lock().await = line;
         }
         // Dropping wait() loses nothing: it can be called again (tokio::process::Child::wait).
+        let started = tokio::time::Instant::now();
         let mut retiring = false;
         loop {
             tokio::select! {
                 status = process.wait() => return status,
+                () = wanted_again(&mut self.on_demand, started), if !retiring && !self.has_successor => {
+                    self.has_successor = true;
+                    if let Some(on_demand) = &self.on_demand {
+                        on_demand.succeed(self.successor());
+                    }
+                }
                 _ = stop.wait_for(|phase| *phase >= self.role.stops_at()) => break tell(pid, Signal::SIGTERM),
                 () = is_retired(&mut self.retired), if !retiring => {
                     retiring = true;
@@ -193,6 +291,20 @@ impl std::fmt::Display for Role {
             Self::Router => write!(f, "router"),
             Self::Terminator { tenant } => write!(f, "terminator/{tenant}"),
         }
+    }
+}
+
+async fn wanted(on_demand: &mut Option<OnDemand>) {
+    match on_demand {
+        Some(on_demand) => on_demand.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wanted_again(on_demand: &mut Option<OnDemand>, started: tokio::time::Instant) {
+    match on_demand {
+        Some(on_demand) => on_demand.wanted_again(started).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod backoff;
 mod child;
+mod memory_groups;
+mod on_demand;
 mod reload;
 mod runtime_dir;
 mod terminator;
@@ -12,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Mode};
+use config::{Config, Mode, Startup};
 use nix::unistd::Uid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -21,11 +23,14 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use self::child::{Child, Ended, Retirement, Role, RouterLine, StopPhase};
+use self::memory_groups::MemoryGroups;
+use self::on_demand::OnDemand;
 use self::reload::{News, Reloader};
 pub(crate) use self::runtime_dir::next_config;
 use self::runtime_dir::{RuntimeDir, RuntimeDirError};
 pub(crate) use self::terminator::program as terminator_program;
 use crate::config_file::{ConfigFile, fingerprint};
+use crate::demand::{Demands, bind_demand};
 use crate::failure::Failure;
 use crate::identity::{Identity, router_identity};
 
@@ -42,15 +47,20 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         );
     }
     let (news, heard) = unbounded_channel();
-    let (router, terminators) = start(&config, &runtime_dir.config(), &news)?;
+    let demands = Demands::default();
+    let groups = MemoryGroups::new(&config.runtime_dir);
+    let (router, terminators) = start(&config, &runtime_dir.config(), &news, &demands, &groups)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::System(format!("start the runtime: {error}")))?;
     runtime.block_on(async {
+        let socket = bind_demand(&config.runtime_dir, identity)
+            .map_err(|error| Failure::System(format!("make the socket demand.sock in the runtimeDir: {error}")))?;
+        tokio::spawn(demands.clone().hear(socket));
         let file = ConfigFile::new(config_file, seen);
         let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, runtime_dir, router, terminators, news }, heard).await
+        supervise(Reloader { file, config, runtime_dir, router, terminators, news, demands, groups }, heard).await
     })
 }
 
@@ -66,6 +76,8 @@ fn start(
     config: &Config,
     config_file: &Path,
     news: &UnboundedSender<News>,
+    demands: &Demands,
+    groups: &MemoryGroups,
 ) -> Result<(RouterLine, HashMap<String, Retirement>), Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
@@ -74,9 +86,16 @@ fn start(
     let program = terminator::program_for(config)?;
     let mut terminators = HashMap::new();
     for tenant in &config.tenants {
-        if let Mode::Terminate(_) = tenant.mode {
+        if let Mode::Terminate(terminate) = &tenant.mode {
             let socket = config.handoff_socket(&tenant.name);
             let (child, retirement) = Child::terminator(&program, config_file, &tenant.name, &socket);
+            let child = child.in_group(terminate.sandbox.memory_max.and_then(|_| groups.of(&tenant.name)));
+            let child = match terminate.startup {
+                Startup::Always => child,
+                Startup::OnDemand { .. } => {
+                    child.on_demand(OnDemand::new(demands.follow(&tenant.name), socket, news.clone()))
+                }
+            };
             let _ = news.send(News::Start(child));
             terminators.insert(tenant.name.clone(), retirement);
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, LoadError};
+use config::{Config, LoadError, Mode, Startup, Terminate};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -17,9 +17,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::child::{Child, Retirement, RouterLine};
+use super::memory_groups::MemoryGroups;
+use super::on_demand::OnDemand;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
 use super::terminator;
 use crate::config_file::ConfigFile;
+use crate::demand::Demands;
 use crate::failure::Failure;
 use crate::supervision::{Answer, Order};
 
@@ -43,6 +46,8 @@ pub(super) struct Reloader {
     /// Of the terminators in service, by their tenants.
     pub(super) terminators: HashMap<String, Retirement>,
     pub(super) news: UnboundedSender<News>,
+    pub(super) demands: Demands,
+    pub(super) groups: MemoryGroups,
 }
 
 /// Why the former configuration stays in force.
@@ -111,8 +116,19 @@ impl Reloader {
             let socket = config.handoff_socket(name);
             let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
             let (child, retirement) = Child::terminator(&program, &self.runtime_dir.config(), name, &started.socket);
+            let former = self.terminators.insert(name.to_owned(), retirement);
+            let terminate = terminate(&config, name);
+            let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
+            let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
+            if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
+                // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
+                let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
+                let _ = self.news.send(News::Start(child.on_demand(on_demand)));
+                retiring.extend(former);
+                continue;
+            }
             let _ = self.news.send(News::Start(child));
-            starting.spawn(started.takes_over(self.terminators.insert(name.to_owned(), retirement)));
+            starting.spawn(started.takes_over(former));
         }
         let gone: Vec<String> =
             self.terminators.keys().filter(|name| !after.contains_key(name.as_str())).cloned().collect();
@@ -208,6 +224,13 @@ impl Started {
             }
             sleep(POLL_INTERVAL).await;
         }
+    }
+}
+
+fn terminate<'c>(config: &'c Config, tenant: &str) -> Option<&'c Terminate> {
+    match &config.tenant(tenant)?.mode {
+        Mode::Terminate(terminate) => Some(terminate),
+        Mode::Passthrough => None,
     }
 }
 

@@ -8,8 +8,10 @@ mod expiry;
 mod leaf;
 mod moment;
 mod pem_file;
+mod presence;
 mod refused;
 mod resolver;
+mod staple;
 mod strength;
 mod validity;
 
@@ -30,10 +32,12 @@ pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;
 pub(crate) use pem_file::UnreadableFile;
+pub(crate) use presence::{Presence, presence};
 pub(crate) use refused::{refuse, with_refused};
 pub(crate) use resolver::CertificateResolver;
+pub(crate) use staple::{NotStapled, Staple, staple_path};
 pub(crate) use strength::KeyStrength;
-pub(crate) use validity::{Finding, covers, findings, is_for_clients, not_covered, outside_its_dates};
+pub(crate) use validity::{Finding, covers, findings, is_for_clients, not_covered, outside_its_dates, to_be_covered};
 
 /// A certificate chain with its key, ready to be served, and what its leaf says.
 #[derive(Clone, Debug)]
@@ -44,12 +48,19 @@ pub(crate) struct ServedCertificate {
     pub leaf: Leaf,
     /// What the operator calls it: the folder or the certificate file of the configuration.
     pub name: String,
+    /// The OCSP response beside it, or why that is not stapled; `None` where there is none.
+    pub staple: Option<Result<Staple, NotStapled>>,
 }
 
 impl ServedCertificate {
     /// Reads and checks one certificate and its key.
     pub(crate) fn load(source: &CertificateSource, provider: &CryptoProvider) -> Result<Self, CertificateError> {
         let (chain_path, key_path) = paths(source);
+        match presence(source) {
+            Presence::Absent => return Err(CertificateError::NotFound { path: chain_path, key: key_path }),
+            Presence::Half { missing, there } => return Err(CertificateError::HalfMissing { missing, there }),
+            Presence::There => {}
+        }
         let chain = read_certificates(&chain_path)?;
         let leaf_der = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: chain_path.clone() })?;
         let leaf =
@@ -62,7 +73,7 @@ impl ServedCertificate {
             .key_provider
             .load_private_key(key)
             .map_err(|error| CertificateError::UnusableKey { path: key_path.clone(), reason: error.to_string() })?;
-        let certified_key = CertifiedKey::new(chain, key);
+        let mut certified_key = CertifiedKey::new(chain, key);
         match certified_key.keys_match() {
             // Unknown: the key cannot say what its public half is. No key of this provider does that; a handshake
             // with it would fail at the client, so it is no reason to refuse.
@@ -74,7 +85,9 @@ impl ServedCertificate {
                 return Err(CertificateError::Leaf { path: chain_path, reason: error.to_string() });
             }
         }
-        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: Self::name_of(source) })
+        let staple = staple::read(&staple_path(source), &leaf, Moment::now());
+        certified_key.ocsp = staple.as_ref().and_then(|staple| staple.as_ref().ok()).map(|staple| staple.der.clone());
+        Ok(Self { certified_key: Arc::new(certified_key), leaf, name: Self::name_of(source), staple })
     }
 
     /// What the operator calls the certificate of this source.
@@ -83,6 +96,12 @@ impl ServedCertificate {
             CertificateSource::SecretDir(path) | CertificateSource::Files { certificate: path, .. } => path,
         };
         path.display().to_string()
+    }
+
+    /// Whether what is stapled to it is outdated by now.
+    pub(crate) fn staple_is_over(&self, now: Moment) -> bool {
+        let staple = self.staple.as_ref().and_then(|staple| staple.as_ref().ok());
+        staple.is_some_and(|staple| staple.next_update.is_some_and(|end| end < now))
     }
 
     /// Whether another one would serve the same. A chain has one key, so the chains tell.
@@ -97,6 +116,22 @@ pub(crate) enum CertificateError {
     /// The file cannot be read; says which permission is missing, where it can tell.
     #[error(transparent)]
     Unreadable(#[from] UnreadableFile),
+    /// Neither the chain's nor the key's file exists.
+    #[error("secret not found: neither {} nor {} exists", path.display(), key.display())]
+    NotFound {
+        /// The chain's.
+        path: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+    /// One of the two exists.
+    #[error("{} is missing: there is only {}", missing.display(), there.display())]
+    HalfMissing {
+        /// The one that does not.
+        missing: PathBuf,
+        /// The one that does.
+        there: PathBuf,
+    },
     /// The file is not well-formed PEM.
     #[error("{}: not valid PEM: {reason}", path.display())]
     Pem {
@@ -206,14 +241,14 @@ pub(crate) fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
 }
 
 /// All CERTIFICATE sections of a file, in their order; other sections are skipped.
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let pem = pem_file::read(path)?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| CertificateError::Pem { path: path.to_owned(), reason: error.to_string() })
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let pem = pem_file::read(path)?;
     if is_encrypted(&pem) {
         return Err(CertificateError::EncryptedKey { path: path.to_owned() });
@@ -226,6 +261,12 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
         (None, _) => Err(CertificateError::NoKey { path: path.to_owned() }),
         (Some(_), others) => Err(CertificateError::SeveralKeys { path: path.to_owned(), count: others + 1 }),
     }
+}
+
+/// One CERTIFICATE section (RFC 7468 section 5.1).
+pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let section = pem::Pem::new("CERTIFICATE", certificate.as_ref());
+    pem::encode_config(&section, pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
 }
 
 /// Both PEM encryptions: PKCS #8 (RFC 7468 section 11) and OpenSSL's older header (RFC 1421 section 4.6.1.1).

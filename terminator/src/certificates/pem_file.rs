@@ -19,14 +19,19 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, UnreadableFile> {
         error,
     };
     let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(unreadable(io::Error::other("not a regular file")));
     }
-    // Room for the largest file from the start: a buffer that grows would leave copies of a key behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_PEM_BYTES + 1));
-    file.take(MAX_PEM_BYTES as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
-    if content.len() > MAX_PEM_BYTES {
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if length > MAX_PEM_BYTES {
         return Err(unreadable(io::Error::other("larger than 1 MiB, which no certificate bundle is")));
+    }
+    // Room for all of it from the start: a buffer that grows would leave copies of a key behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(length + ROOM_FOR_THE_END));
+    file.take(length as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() > length {
+        return Err(unreadable(io::Error::other("is being written")));
     }
     Ok(content)
 }
@@ -52,6 +57,8 @@ struct Remedy {
 enum Obstacle {
     Folder(PathBuf),
     File(PathBuf),
+    /// Neither: permissions let this uid in, and something else does not.
+    Sandbox(PathBuf),
 }
 
 impl Remedy {
@@ -63,9 +70,12 @@ impl Remedy {
         let obstacle = match blocked {
             Some(folder) => Obstacle::Folder(folder.to_owned()),
             None => {
-                access(path, Access::READ_OK).err()?;
                 // Kubernetes mounts, and many others, put symbolic links here; permissions live on the target.
-                Obstacle::File(path.canonicalize().unwrap_or_else(|_| path.to_owned()))
+                let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                match access(&path, Access::READ_OK) {
+                    Err(_) => Obstacle::File(path),
+                    Ok(()) => Obstacle::Sandbox(path.parent().unwrap_or(&path).to_owned()),
+                }
             }
         };
         Some(Self { uid, obstacle })
@@ -84,12 +94,21 @@ impl fmt::Display for Remedy {
                 let path = path.display();
                 write!(f, "uid {uid} may not read it: setfacl -m u:{uid}:r {path}, or chown {uid} {path}")
             }
+            Obstacle::Sandbox(folder) => {
+                let folder = folder.display();
+                write!(
+                    f,
+                    "{folder} was made after this terminator had started, and its sandbox does not reach it: replace the files in a folder instead of the folder, or restart the terminator"
+                )
+            }
         }
     }
 }
 
 /// A Kubernetes Secret holds at most 1 MiB; bundles of all public CAs are about 200 KiB.
 const MAX_PEM_BYTES: usize = 1 << 20;
+/// `Read::read_to_end` looks for the end in a buffer that has room left.
+const ROOM_FOR_THE_END: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use config::HostnamePattern;
+use config::{Endpoint, HostnamePattern, Terminate};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -23,7 +23,7 @@ pub(crate) enum Finding {
     Expired(Moment),
     /// The leaf's begin has not come, or this host's clock is wrong.
     NotYetValid(Moment),
-    /// These hostnames are in none of the tenant's certificates.
+    /// These names and addresses are in none of the tenant's certificates.
     NamesNotCovered(Vec<String>),
     /// The certificate at this place, from 1, did not issue the one before it.
     WrongOrder { place: usize },
@@ -104,14 +104,24 @@ pub(crate) fn is_for_clients(der: &[u8]) -> bool {
     }
 }
 
-/// The hostnames that none of a tenant's certificates covers.
-pub(crate) fn not_covered<'l>(
-    leaves: impl Iterator<Item = &'l Leaf>,
-    hostnames: &[HostnamePattern],
-) -> Option<Finding> {
-    let names: Vec<String> = leaves.flat_map(|leaf| &leaf.dns_names).cloned().collect();
-    let missing: Vec<String> =
-        hostnames.iter().filter(|hostname| !covers(&names, hostname)).map(ToString::to_string).collect();
+/// What a tenant's certificates have to cover: its hostnames, and whatever else clients reach it by.
+pub(crate) fn to_be_covered(hostnames: &[HostnamePattern], terminate: &Terminate) -> Vec<Endpoint> {
+    let hostnames = hostnames.iter().cloned().map(Endpoint::Name);
+    hostnames.chain(terminate.external_endpoints.iter().cloned()).collect()
+}
+
+/// The endpoints that none of a tenant's certificates covers.
+pub(crate) fn not_covered<'l>(leaves: impl Iterator<Item = &'l Leaf>, endpoints: &[Endpoint]) -> Option<Finding> {
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    for leaf in leaves {
+        names.extend(leaf.dns_names.iter().cloned());
+        addresses.extend(&leaf.addresses);
+    }
+    let is_missing = |endpoint: &&Endpoint| match endpoint {
+        Endpoint::Name(name) => !covers(&names, name),
+        Endpoint::Address(address) => !addresses.contains(address),
+    };
+    let missing: Vec<String> = endpoints.iter().filter(is_missing).map(ToString::to_string).collect();
     (!missing.is_empty()).then_some(Finding::NamesNotCovered(missing))
 }
 
@@ -185,9 +195,13 @@ mod tests {
     fn examine(pem: &str, hostnames: &[&str], now: i64) -> Vec<Finding> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect();
         let leaf = Leaf::parse(&chain[0]).unwrap();
-        let hostnames: Vec<_> = hostnames.iter().map(|name| HostnamePattern::parse(name).unwrap()).collect();
+        let endpoint = |name: &&str| match name.parse() {
+            Ok(address) => Endpoint::Address(address),
+            Err(_) => Endpoint::Name(HostnamePattern::parse(name).unwrap()),
+        };
+        let endpoints: Vec<_> = hostnames.iter().map(endpoint).collect();
         let mut findings = findings(&chain, &leaf, Moment(now), &default_provider());
-        findings.extend(not_covered(std::iter::once(&leaf), &hostnames));
+        findings.extend(not_covered(std::iter::once(&leaf), &endpoints));
         findings
     }
 
@@ -217,6 +231,14 @@ mod tests {
         );
         assert_eq!(expired[0].to_string(), "expired at 2021-01-01 00:00 UTC: clients refuse it");
         assert_eq!(examine(&leaf, &[], 1_500_000_000), [Finding::NotYetValid(Moment(1_577_836_800))]);
+    }
+
+    #[test]
+    fn addresses_are_covered_by_addresses_alone() {
+        let leaf = Authority::new("root").server(&["a.example", "192.0.2.1", "2001:db8::1"], KeyKind::Ecdsa).chain_pem;
+        assert_eq!(examine(&leaf, &["a.example", "192.0.2.1", "2001:db8::1"], NOW), []);
+        let missing = Finding::NamesNotCovered(vec!["192.0.2.2".into()]);
+        assert_eq!(examine(&leaf, &["192.0.2.2"], NOW), [missing]);
     }
 
     #[test]

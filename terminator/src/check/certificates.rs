@@ -7,8 +7,8 @@ use rustls::crypto::aws_lc_rs;
 
 use super::notes::{Notes, Verdict, content, dates, x509};
 use crate::certificates::{
-    CertificateError, ExpiryWatch, Finding, KeyStrength, Moment, ServedCertificate, covers, findings, not_covered,
-    paths,
+    CertificateError, ExpiryWatch, Finding, KeyStrength, Moment, Presence, ServedCertificate, covers, findings,
+    not_covered, paths, presence, to_be_covered,
 };
 
 /// Checks each one, and all of them together.
@@ -17,6 +17,9 @@ pub(super) fn check(config: &Config, index: usize, terminate: &Terminate, notes:
     let now = Moment::now();
     let mut served = Vec::new();
     for source in &terminate.certificates {
+        if terminate.generate && presence(source) == Presence::Absent {
+            continue;
+        }
         let (file, _) = paths(source);
         match ServedCertificate::load(source, &provider) {
             Ok(certificate) => {
@@ -32,7 +35,7 @@ pub(super) fn check(config: &Config, index: usize, terminate: &Terminate, notes:
     }
     warn_of_expiry(&served, now, notes);
     let leaves = served.iter().map(|certificate| &certificate.leaf);
-    if let Some(finding) = not_covered(leaves, &config.tenants[index].hostnames)
+    if let Some(finding) = not_covered(leaves, &to_be_covered(&config.tenants[index].hostnames, terminate))
         && !served.is_empty()
     {
         let file = terminate.certificates.first().map(|source| paths(source).0).unwrap_or_default();

@@ -22,7 +22,7 @@ pub(crate) fn check(config: &Path, tenant: &str, as_json: bool) -> Result<bool, 
     let settings = &config.tenants[index];
     let mut confinement =
         Confinement::begin(identity(&config, tenant)?, SandboxPolicy::BestEffort, true).map_err(system)?;
-    confinement.restrict_access(&needs(settings, terminate, Path::new("")));
+    confinement.restrict_access(&needs(settings, terminate, None, Path::new("")));
 
     let mut notes = Notes::default();
     policy::describe(terminate, &mut notes);

@@ -37,6 +37,12 @@ fn ruleset(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
             rules = rules.add_rule(PathBeneath::new(folder, AccessFs::ReadFile | AccessFs::ReadDir))?;
         }
     }
+    let write = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+    for folder in &needs.write {
+        if let Ok(folder) = PathFd::new(folder) {
+            rules = rules.add_rule(PathBeneath::new(folder, write))?;
+        }
+    }
     if let Ok(folder) = PathFd::new(&needs.socket_folder) {
         rules = rules.add_rule(PathBeneath::new(folder, AccessFs::MakeSock | AccessFs::RemoveFile))?;
     }

@@ -4,6 +4,7 @@
 #[cfg(debug_assertions)]
 pub(crate) mod attempts;
 mod landlock;
+mod memory_limit;
 mod privileges;
 mod seccomp;
 
@@ -16,6 +17,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use thiserror::Error;
 use tracing::{info, warn};
 
+pub(crate) use self::memory_limit::enter as enter_memory_group;
 pub(crate) use self::privileges::{ConfineError, forbid_new_privileges};
 use crate::identity::Identity;
 
@@ -24,6 +26,8 @@ use crate::identity::Identity;
 pub(crate) struct Needs {
     /// Folders whose files it reads.
     pub(crate) read: Vec<PathBuf>,
+    /// Folders in which it replaces files; read too.
+    pub(crate) write: Vec<PathBuf>,
     /// The folder in which it makes its socket.
     pub(crate) socket_folder: PathBuf,
     /// TCP ports that it connects to.
@@ -53,6 +57,8 @@ pub(crate) enum Part {
     LandlockScopes,
     /// The allow-list of system calls.
     Seccomp,
+    /// The bound of its memory, where the configuration asks for one.
+    MemoryLimit,
 }
 
 impl Part {
@@ -75,6 +81,7 @@ impl Part {
             Self::LandlockNetwork => "landlock_network",
             Self::LandlockScopes => "landlock_scopes",
             Self::Seccomp => "seccomp",
+            Self::MemoryLimit => "memory_limit",
         }
     }
 }
@@ -84,6 +91,7 @@ impl Part {
 pub(crate) struct Confinement {
     policy: SandboxPolicy,
     identity: Identity,
+    writes_files: bool,
     parts: Vec<(Part, Result<(), String>)>,
 }
 
@@ -116,18 +124,24 @@ impl Confinement {
             (Part::NoCoreDumps, Ok(())),
             (Part::LockedMemory, lock_memory()),
         ];
-        Ok(Self { policy, identity: dropped.identity, parts })
+        Ok(Self { policy, identity: dropped.identity, writes_files: false, parts })
+    }
+
+    /// Takes note of how the bound of memory was set.
+    pub(crate) fn memory_limit(&mut self, outcome: Result<(), String>) {
+        self.parts.push((Part::MemoryLimit, outcome));
     }
 
     /// Forbids files and connections that the tenant does not need. For this thread and those that it starts.
     pub(crate) fn restrict_access(&mut self, needs: &Needs) {
+        self.writes_files = !needs.write.is_empty();
         self.parts.extend(landlock::restrict(needs));
     }
 
     /// Forbids all system calls that serving does not need, in all threads; says what holds; and fails where something
     /// that the policy requires does not.
     pub(crate) fn seal(mut self) -> Result<Vec<SandboxPart>, NotConfined> {
-        self.parts.push((Part::Seccomp, seccomp::restrict()));
+        self.parts.push((Part::Seccomp, seccomp::restrict(self.writes_files)));
         let holds =
             words(self.parts.iter().filter(|(_, state)| state.is_ok()).map(|(part, _)| part.label().to_owned()));
         let missing = words(self.missing(|_| true));
@@ -143,6 +157,7 @@ impl Confinement {
         let part = |(part, state): &(Part, Result<(), String>)| SandboxPart {
             part: part.label().to_owned(),
             holds: state.is_ok(),
+            reason: state.as_ref().err().cloned().unwrap_or_default(),
         };
         Ok(self.parts.iter().map(part).collect())
     }

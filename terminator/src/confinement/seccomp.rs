@@ -8,14 +8,16 @@ use seccompiler::{
     apply_filter_all_threads,
 };
 
-/// Restricts all threads of the process for good.
-pub(super) fn restrict() -> Result<(), String> {
-    let program = program().map_err(|error| error.to_string())?;
+/// Restricts all threads of the process for good. Only who keeps files of its own may rename them.
+pub(super) fn restrict(writes_files: bool) -> Result<(), String> {
+    let program = program(writes_files).map_err(|error| error.to_string())?;
     apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
+fn program(writes_files: bool) -> Result<BpfProgram, seccompiler::BackendError> {
+    let writing = if writes_files { WRITING } else { &[] };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ALWAYS.iter().chain(writing).map(|call| (*call, Vec::new())).collect();
     for (call, alternatives) in with_conditions() {
         let alternatives = alternatives
             .into_iter()
@@ -156,6 +158,14 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_unlink,
 ];
 
+/// Replacing a file of one's own whole.
+const WRITING: &[c_long] = &[
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +173,7 @@ mod tests {
     #[test]
     fn the_filter_compiles_and_fits_the_kernels_limit() {
         // BPF_MAXINSNS (include/uapi/linux/bpf_common.h).
-        assert!((100..4096).contains(&program().unwrap().len()));
+        assert!((100..4096).contains(&program(true).unwrap().len()));
     }
 
     #[test]
@@ -187,7 +197,10 @@ mod tests {
             libc::SYS_mount,
             libc::SYS_seccomp,
         ] {
-            assert!(!ALWAYS.contains(&call) && !conditional.contains(&call), "system call {call}");
+            assert!(
+                !ALWAYS.contains(&call) && !WRITING.contains(&call) && !conditional.contains(&call),
+                "system call {call}"
+            );
         }
     }
 }

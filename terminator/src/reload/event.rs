@@ -1,8 +1,11 @@
 //! What a look at the tenant's files brings to light, and the line that says so to whoever has to act.
 
-use tracing::{info, warn};
+use std::path::PathBuf;
 
-use crate::certificates::{Finding, Moment, ServedCertificate};
+use tracing::{error, info, warn};
+
+use crate::certificates::{Finding, Moment, NotStapled, ServedCertificate, Staple};
+use crate::generated::Made;
 
 /// What a look at the files brought to light.
 #[derive(Debug)]
@@ -29,6 +32,48 @@ pub(crate) enum Event {
         problem: String,
         /// What is served instead; `None` when there never was anything.
         serving: Option<(String, Moment)>,
+    },
+    /// Another OCSP response is stapled, or none.
+    Stapled {
+        /// The certificate's name.
+        name: String,
+        /// It, or why it is not; `None` where there is no file any more.
+        staple: Option<Result<Staple, NotStapled>>,
+    },
+    /// There is no file where a certificate is looked for, and none is needed.
+    NotFound {
+        /// The certificate's name.
+        name: String,
+        /// Which files.
+        problem: String,
+    },
+    /// Something was made for the generated certificate.
+    Generated(Made),
+    /// The generated certificate is served, or a new one of them.
+    GeneratedInUse {
+        /// It.
+        certificate: Box<ServedCertificate>,
+    },
+    /// Certificates from outside are served instead of a generated one.
+    ExternalInUse,
+    /// What was generated and is no longer used was removed.
+    CleanedUp,
+    /// Nothing can be generated, or removed.
+    GenerateFailed {
+        /// Why not.
+        problem: String,
+    },
+    /// Clients are told to trust other CAs.
+    Advertised {
+        /// How many; none leaves clients to what they trust anyway.
+        authorities: usize,
+        /// Where everybody finds them.
+        file: Option<PathBuf>,
+    },
+    /// The files of the CAs that clients are told to trust cannot be used, or not be told.
+    AdvertisedKept {
+        /// Why not.
+        problem: String,
     },
     /// The files hold again what is served already.
     Recovered {
@@ -66,7 +111,16 @@ pub(crate) enum Event {
 impl Event {
     /// Whether handshakes have to be served differently from here on.
     pub(crate) fn changes_what_is_served(&self) -> bool {
-        matches!(self, Self::Renewed { .. } | Self::ClientsChanged { .. } | Self::BackendCasChanged { .. })
+        matches!(
+            self,
+            Self::Renewed { .. }
+                | Self::ClientsChanged { .. }
+                | Self::Stapled { .. }
+                | Self::GeneratedInUse { .. }
+                | Self::ExternalInUse
+                | Self::Advertised { .. }
+                | Self::BackendCasChanged { .. }
+        )
     }
 }
 
@@ -75,7 +129,7 @@ pub(crate) fn report(event: &Event) {
     match event {
         Event::Renewed { certificate, before } => {
             let leaf = &certificate.leaf;
-            let (certificate, serial, names) = (&certificate.name, &leaf.serial, leaf.dns_names.join(" "));
+            let (certificate, serial, names) = (&certificate.name, &leaf.serial, leaf.names().join(" "));
             let not_after = Moment(leaf.not_after);
             match before {
                 Some(before) => {
@@ -90,6 +144,38 @@ pub(crate) fn report(event: &Event) {
         }
         Event::Kept { name, problem, serving: None } => {
             warn!(certificate = name, problem, "certificate files cannot be used: going on without this certificate");
+        }
+        Event::Stapled { name, staple: Some(Ok(staple)) } => {
+            let until = staple.next_update.map(|end| end.to_string()).unwrap_or_default();
+            info!(certificate = name, until, "OCSP response stapled");
+        }
+        Event::Stapled { name, staple: Some(Err(reason)) } => {
+            warn!(certificate = name, "OCSP response is not stapled: the file {reason}");
+        }
+        Event::Stapled { name, staple: None } => info!(certificate = name, "OCSP response is gone: none is stapled"),
+        Event::NotFound { name, problem } => info!(certificate = name, problem, "external certificate not in use"),
+        Event::Generated(Made::Authority { not_after }) => info!(%not_after, "CA generated"),
+        Event::Generated(Made::NextAuthority { not_after }) => {
+            info!(%not_after, "next CA generated: clients are told to trust it, it signs in 30 days at the earliest");
+        }
+        Event::Generated(Made::Promotion) => info!("the next CA signs from now on"),
+        Event::Generated(Made::Certificate { serial, not_after }) => {
+            info!(serial, %not_after, "certificate generated");
+        }
+        Event::GeneratedInUse { certificate } => {
+            let leaf = &certificate.leaf;
+            let (serial, names, not_after) = (&leaf.serial, leaf.names().join(" "), Moment(leaf.not_after));
+            info!(serial, names, %not_after, "generated certificate in use");
+        }
+        Event::ExternalInUse => info!("external certificate in use: nothing is generated"),
+        Event::CleanedUp => info!("cleaned up: generated CA, certificate and keys are removed"),
+        Event::GenerateFailed { problem } => error!(problem, "no certificate can be generated or cleaned up"),
+        Event::Advertised { authorities, file } => {
+            let file = file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+            info!(authorities, file, "CA bundle advertised");
+        }
+        Event::AdvertisedKept { problem } => {
+            warn!(problem, "the CA bundle cannot be advertised: the last good one stays");
         }
         Event::Recovered { name } => info!(certificate = name, "certificate files are in order again"),
         Event::ClientsChanged { authorities, revocation_lists } => {

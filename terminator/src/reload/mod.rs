@@ -1,8 +1,10 @@
 //! Keeps what is served up to date with the tenant's files, for as long as the terminator runs: watches, looks, replaces,
 //! and says so in the words of whoever has to act.
 
+mod advertised;
 mod backend;
 mod event;
+mod own;
 mod sources;
 mod trouble;
 
@@ -16,6 +18,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 pub(crate) use self::event::{Event, report};
+pub(crate) use self::own::Place;
 pub(crate) use self::sources::{Sources, files_of};
 use self::trouble::SETTLING;
 use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
@@ -47,7 +50,7 @@ impl Keeper {
             // First the watch and the fingerprint, then the look: what changes in between is noticed again.
             watch.follow(files.iter());
             let fingerprint = Fingerprint::of(files.iter());
-            if self.sources.in_trouble() || seen.as_ref() != Some(&fingerprint) {
+            if self.sources.in_trouble() || self.sources.is_due(Moment::now()) || seen.as_ref() != Some(&fingerprint) {
                 seen = Some(fingerprint);
                 self.look();
             }

@@ -41,6 +41,11 @@ impl Trouble {
         false
     }
 
+    /// What it is.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.0.as_ref().map(|lasting| lasting.problem.as_str())
+    }
+
     /// Ends it; whether it had been told.
     pub(super) fn is_over(&mut self) -> bool {
         self.0.take().is_some_and(|lasting| lasting.any_told)

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::TcpSettings;
 use connection::backends::{ConnectProbe, Probe};
+use connection::silence::watch_over;
 use connection::{DialError, dial_announced};
 use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,6 +34,8 @@ pub(super) struct Way<'a> {
     pub(super) header: &'a [u8],
     /// What was agreed upon with the client.
     pub(super) alpn: Option<Vec<u8>>,
+    /// For the socket.
+    pub(super) tcp: TcpSettings,
     pub(super) counters: &'a WorkerCounters,
 }
 
@@ -45,6 +49,7 @@ impl Way<'_> {
     ) -> Result<Backend, DialError> {
         let deadline = Instant::now() + time_limit;
         let tcp = dial_announced(backend, time_limit, self.header).await?;
+        watch_over(&tcp, &self.tcp).map_err(|error| DialError::new(backend, error))?;
         let Some(connector) = &self.connector else { return Ok(Backend::Plain(tcp)) };
         match connector.connect(tcp, backend, self.alpn.as_deref(), deadline).await {
             Ok(stream) => {
@@ -72,7 +77,13 @@ impl Probe for BackendProbe {
     async fn ask(&self, backend: SocketAddr, time_limit: Duration) -> Result<(), DialError> {
         let deadline = Instant::now() + time_limit;
         let connector = self.tls.current().backend.clone();
-        let way = Way { connector, header: self.header.header(), alpn: None, counters: &self.counters };
+        let way = Way {
+            connector,
+            header: self.header.header(),
+            alpn: None,
+            tcp: TcpSettings::default(),
+            counters: &self.counters,
+        };
         let refused = |backend, failure: &BackendTlsFailure| debug!(%backend, %failure, "a probe's TLS failed");
         match way.go(backend, time_limit, refused).await? {
             Backend::Plain(_) => Ok(()),

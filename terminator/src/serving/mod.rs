@@ -3,6 +3,7 @@
 
 mod backend;
 mod handshake;
+mod idle;
 mod path;
 mod proxy_header;
 mod record;
@@ -17,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use config::ProxyProtocol;
+use config::{ProxyProtocol, TcpSettings};
 use connection::backends::{ConnectProbe, probe};
 use connection::handoff::{HandoffListener, SandboxPart, TerminatorStatus};
 use connection::{AccessLog, Backends, Drain, Limits};
@@ -55,6 +56,10 @@ pub(crate) struct Tenant {
     pub idle_timeout: Duration,
     /// How long established connections may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// For the sockets to clients and backends.
+    pub tcp: TcpSettings,
+    /// The process ends after so long without a connection, where somebody starts it again.
+    pub idle_stop: Option<Duration>,
     /// The only uid whose hand-offs are accepted.
     pub router_uid: u32,
     /// Where connection lines go.
@@ -173,7 +178,16 @@ impl Shared {
         if tls.backend.is_none() {
             status.backend_handshakes.clear();
         }
-        TerminatorStatus { sandbox: self.sandbox.get().cloned().unwrap_or_default(), ..status }
+        TerminatorStatus {
+            sandbox: self.sandbox.get().cloned().unwrap_or_default(),
+            ca_bundle: tls.authorities.as_deref().unwrap_or_default().to_owned(),
+            ..status
+        }
+    }
+
+    /// Connections that have ended.
+    fn ended(&self) -> u64 {
+        self.counters.iter().map(WorkerCounters::ended).sum()
     }
 
     fn active(&self) -> u64 {

@@ -7,6 +7,7 @@ use connection::clock::instant_of;
 use connection::close_will_reset;
 use connection::handoff::Handoff;
 use connection::relay::{Layered, SharedSocket, relay_stream, relay_streams};
+use connection::silence::watch_over;
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -25,7 +26,8 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
     let _active = worker.counters().active();
     let tenant = &worker.shared.tenant;
     let record = &mut Record::new(&worker, &handoff);
-    let client = match client.set_nodelay(true).and_then(|()| TcpStream::from_std(client)) {
+    let prepared = client.set_nodelay(true).and_then(|()| watch_over(&client, &tenant.tcp));
+    let client = match prepared.and_then(|()| TcpStream::from_std(client)) {
         Ok(client) => SharedSocket::new(client),
         Err(error) => {
             // setsockopt(2) fails on a connection that the client has reset already.
@@ -79,7 +81,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         .as_ref()
         .map_or_else(Vec::new, |settings| proxy_header(settings, &handoff, stream.get_ref().1, identity.as_ref()));
     let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    let way = Way { connector, header: &header, alpn, counters: worker.counters() };
+    let way = Way { connector, header: &header, alpn, tcp: tenant.tcp, counters: worker.counters() };
     let refused = |backend, failure: &BackendTlsFailure| record.backend_tls_failed(backend, failure);
     let dial = async |address, time_limit| way.go(address, time_limit, refused).await;
     let connect = tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial);

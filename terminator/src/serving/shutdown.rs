@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::Shared;
+use super::idle::idle;
 
 /// Everything that ends the process, installed before anything is served.
 #[derive(Debug)]
@@ -42,13 +43,16 @@ impl Signals {
     }
 
     /// Waits for the reason to stop, then drains: no new connections, `timeout` for established ones, then by force.
-    /// SIGUSR1 is no reason to stop, only to take nothing new: a successor does, and established connections have all
-    /// the time that they want.
+    /// SIGUSR1 and idleness are no reasons to stop, only to take nothing new: a successor does, and established
+    /// connections have all the time that they want.
     pub(super) async fn until_drained(mut self, drain: &Drain, timeout: Duration, shared: &Shared) {
-        let mut reason = self.reason_to_drain().await;
+        let mut reason = tokio::select! {
+            reason = self.reason_to_drain() => reason,
+            () = idle(shared, shared.tenant.idle_stop) => IDLE,
+        };
         drain.start();
-        while reason == RETIRED {
-            info!(connections = shared.active(), "retired: a successor takes what is new");
+        while reason == RETIRED || reason == IDLE {
+            info!(reason, connections = shared.active(), "retired: another one takes what is new");
             reason = tokio::select! {
                 () = drain.finished() => return,
                 reason = self.reason_to_drain() => reason,
@@ -89,3 +93,4 @@ impl Signals {
 }
 
 const RETIRED: &str = "SIGUSR1";
+const IDLE: &str = "no connection for idleStop";

@@ -4,14 +4,15 @@ use std::fs;
 use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tests::patience::{PATIENCE, eventually};
-use tests::processes::open_descriptors;
+use tests::processes::{open_descriptors, proportional_set_size};
 use tests::router_process::send_signal;
 
-use super::site::{self, NAME, NAME_IPV6, PATHS, Plan, Site, Turn, client_with_pause};
+use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn, client_with_pause};
 use super::suite::plans;
 
 #[test]
@@ -62,22 +63,89 @@ fn transfers_go_on_when_the_router_is_killed_and_the_next_one_logs_them() {
     }
 }
 
+/// `cargo xtask soak` runs it alone and with more connections, and then it looks at the kernel's memory too.
 #[test]
 fn short_connections_leave_nothing_behind_and_no_reset_is_sent() {
     let Some(site) = Site::new("a soak of short connections", "CutThrough") else { return };
+    let soak = std::env::var("SNI_ROUTER_SOAK").ok().map(|connections| connections.parse::<u64>().unwrap());
+    let connections = soak.unwrap_or(SHORT_CONNECTIONS);
     let turns = [Turn::Together, Turn::BackendFirst];
     // The first ones make whatever is made once.
-    site.run(site.address(), NAME, 8, plans(100, &turns, 100..=2_000));
-    let flows = |site: &Site| site.metrics().sum("sni_router_cut_through_flows", &[]);
-    eventually(PATIENCE, "no flow is left", || (flows(&site) == 0.0).then_some(())).unwrap();
-    let (descriptors, resets) = (descriptors(&site), resets(&site));
-    site.run(site.address(), NAME, 16, plans(SHORT_CONNECTIONS, &turns, 100..=2_000));
-    eventually(PATIENCE, "no flow is left", || (flows(&site) == 0.0).then_some(())).unwrap();
-    assert_eq!(self::resets(&site), resets, "TcpOutRsts of the router");
-    assert_eq!(self::descriptors(&site), descriptors);
+    site.run(site.address(), NAME, 16, plans(1_000, &turns, 100..=2_000));
+    wait_for_no_flow(&site);
+    let before = Resources::of(&site);
+    let begin = Instant::now();
+    site.run(site.address(), NAME, 16, plans(connections, &turns, 100..=2_000));
+    let took = begin.elapsed();
+    wait_for_no_flow(&site);
+    let after = Resources::of(&site);
+    assert_eq!(after.resets, before.resets, "TcpOutRsts of the router");
+    assert_eq!(after.descriptors, before.descriptors);
     let metrics = site.metrics();
     let carried = metrics.sum(PATHS, &[("path", "cut_through")]);
-    assert!(carried > SHORT_CONNECTIONS as f64 * 0.4, "{carried} of {SHORT_CONNECTIONS}");
+    assert!(carried > connections as f64 * 0.4, "{carried} of {connections}");
+    assert_eq!(metrics.sum(FALLBACKS, &[("reason", "no_port")]), 0.0, "ports came back");
+    assert_eq!(metrics.sum(FALLBACKS, &[("reason", "map_full")]), 0.0, "places came back");
+    let grown = after.memory.saturating_sub(before.memory);
+    assert!(grown < TABLE + (8 << 20), "the router has grown by {grown} bytes");
+    if soak.is_some() {
+        // Other tests at the same time would have sockets of their own.
+        let settled = || (Resources::of(&site).kernel_sockets <= before.kernel_sockets + 100).then_some(());
+        let limit = PATIENCE + TIME_WAIT;
+        let waited = eventually(limit, "the kernel's sockets are gone", settled);
+        waited.with_context(|| format!("{before:?}\n{:?}", Resources::of(&site))).unwrap();
+        println!("{connections} connections in {took:.1?}, {carried} of them carried by the kernel, 0 resets sent");
+        println!("before: {before:?}\nafter:  {:?}", Resources::of(&site));
+    }
+    // Whoever comes next finds every key that was left in the map.
+    let killed = site.router.router_pid().unwrap();
+    send_signal(killed, Signal::SIGKILL).unwrap();
+    site.router.log().wait_for(PATIENCE, &["cut-through", "adopted=0"]).unwrap();
+    eventually(PATIENCE, "another router", || site.router.router_pid().ok().filter(|pid| *pid != killed)).unwrap();
+    site.network.router.run(|| site.router.wait_until_ready()).unwrap();
+    assert_eq!(site.router.log().with(&["cut-through", "adopted="]).len(), 2);
+    assert_eq!(site.router.log().with(&["cut-through", "adopted=0"]).len(), 2);
+}
+
+fn wait_for_no_flow(site: &Site) {
+    let flows = || (site.metrics().sum("sni_router_cut_through_flows", &[]) == 0.0).then_some(());
+    eventually(PATIENCE, "no flow is left", flows).unwrap();
+}
+
+/// What connections use up.
+#[derive(Debug)]
+struct Resources {
+    /// RSTs that the router's host has sent.
+    resets: u64,
+    /// The router's sockets.
+    descriptors: usize,
+    /// The router's memory in bytes.
+    memory: u64,
+    /// Sockets, half-open ones and those in TIME_WAIT, in all of the kernel.
+    kernel_sockets: u64,
+}
+
+impl Resources {
+    fn of(site: &Site) -> Self {
+        let router = site.router.router_pid().unwrap();
+        Self {
+            resets: resets(site),
+            descriptors: descriptors(site),
+            memory: proportional_set_size(router).unwrap(),
+            kernel_sockets: kernel_sockets().unwrap(),
+        }
+    }
+}
+
+/// Objects in use in the slab caches of TCP (slabinfo(5)).
+fn kernel_sockets() -> Result<u64> {
+    let text = fs::read_to_string("/proc/slabinfo").context("read /proc/slabinfo")?;
+    let of_tcp = |name: &str| matches!(name, "TCP" | "TCPv6" | "sock_inode_cache") || name.ends_with("sock_TCP");
+    let counts = text.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        if of_tcp(fields.next()?) { fields.next()?.parse::<u64>().ok() } else { None }
+    });
+    Ok(counts.sum())
 }
 
 /// The router's, without those of the scrape that asks.
@@ -100,3 +168,7 @@ fn resets(site: &Site) -> u64 {
 
 const TRANSFERS: usize = 500;
 const SHORT_CONNECTIONS: u64 = 20_000;
+/// TCP_TIMEWAIT_LEN (include/net/tcp.h).
+const TIME_WAIT: Duration = Duration::from_secs(60);
+/// The mapped table of flows, 65,536 of 320 bytes: its places take turns, and what was touched counts as the router's.
+const TABLE: u64 = 20 << 20;

@@ -56,7 +56,7 @@ fn drop_one_of(place: &Place, one_of: u32) {
     }
 }
 
-fn tc(place: &Place, arguments: &[&str]) {
+pub(super) fn tc(place: &Place, arguments: &[&str]) {
     place
         .run(|| {
             let done = Command::new("tc").args(arguments).output().context("start tc")?;

@@ -93,14 +93,14 @@ fn carried_connections_are_not_tracked() {
                 scope.spawn(move || site::client_with_pause(to, name, plan, || _ = begin.wait()))
             };
             let connections: Vec<_> = plans.iter().copied().map(connection).collect();
-            eventually(PATIENCE, "the kernel has all connections", || {
+            let carried = eventually(PATIENCE, "the kernel has all connections", || {
                 let metrics = site.metrics();
                 let all = metrics.sum(PATHS, &[("path", "cut_through")]) == CONNECTIONS as f64;
                 (all && metrics.sum("sni_router_cut_through_opening", &[]) == 0.0).then_some(())
-            })
-            .unwrap();
-            eventually(PATIENCE, "none is tracked", || (tracked(&site) == 0).then_some(())).unwrap();
+            });
+            let forgotten = eventually(PATIENCE, "none is tracked", || (tracked(&site) == 0).then_some(()));
             begin.wait();
+            carried.and(forgotten).unwrap();
             for (connection, plan) in connections.into_iter().zip(&plans) {
                 connection.join().unwrap().unwrap_or_else(|error| panic!("{plan:?}: {error}"));
             }

@@ -1,5 +1,6 @@
 //! Client, router and backend on three hosts; the tenant's backend does what the first byte behind the hello asks for.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use socket2::SockRef;
 use tests::client_tools::require_root;
 use tests::fakes::Server;
@@ -49,7 +51,7 @@ pub(super) struct Site {
     pub(super) router: RouterProcess,
     pub(super) served: Arc<AtomicU64>,
     pub(super) failures: Arc<std::sync::Mutex<Vec<String>>>,
-    _backends: [Server; 2],
+    backends: [Server; 2],
 }
 
 impl Site {
@@ -67,12 +69,24 @@ impl Site {
         Self::started_by(scenario, setup, prepare, RouterProcess::start)
     }
 
-    /// The same, with a router that is started in another way.
+    /// The same, with more lines for both tenants.
+    pub(super) fn with_tenants(
+        scenario: &str,
+        setup: impl FnOnce(Setup) -> Setup,
+        tenant: impl Fn(Tenant) -> Tenant,
+    ) -> Option<Self> {
+        if !require_root(scenario).unwrap() {
+            return None;
+        }
+        Some(Self::built(network(), setup, tenant, RouterProcess::start))
+    }
+
+    /// With a router that is started in another way.
     pub(super) fn started_by(
         scenario: &str,
         setup: impl FnOnce(Setup) -> Setup,
         prepare: impl FnOnce(&Network),
-        start: impl FnOnce(Setup) -> anyhow::Result<RouterProcess> + Send,
+        start: impl FnOnce(Setup) -> Result<RouterProcess> + Send,
     ) -> Option<Self> {
         if !require_root(scenario).unwrap() {
             return None;
@@ -86,7 +100,16 @@ impl Site {
     pub(super) fn on(
         network: Network,
         setup: impl FnOnce(Setup) -> Setup,
-        start: impl FnOnce(Setup) -> anyhow::Result<RouterProcess> + Send,
+        start: impl FnOnce(Setup) -> Result<RouterProcess> + Send,
+    ) -> Self {
+        Self::built(network, setup, |tenant| tenant, start)
+    }
+
+    fn built(
+        network: Network,
+        setup: impl FnOnce(Setup) -> Setup,
+        tenant: impl Fn(Tenant) -> Tenant,
+        start: impl FnOnce(Setup) -> Result<RouterProcess> + Send,
     ) -> Self {
         let served = Arc::new(AtomicU64::new(0));
         let failures: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
@@ -107,11 +130,11 @@ impl Site {
         let base = Setup::new()
             .listener_address(std::net::Ipv6Addr::UNSPECIFIED.into())
             .line("accessLog: { path: \"-\", format: Json }")
-            .tenant(Tenant::passthrough("four", &[NAME], backends[0].address()))
-            .tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address()));
+            .tenant(tenant(Tenant::passthrough("four", &[NAME], backends[0].address())))
+            .tenant(tenant(Tenant::passthrough("six", &[NAME_IPV6], backends[1].address())));
         let setup = setup(base);
         let router = network.router.run(|| start(setup)).unwrap();
-        Self { network, router, served, failures, _backends: backends }
+        Self { network, router, served, failures, backends }
     }
 
     fn tail_of_log(&self) -> String {
@@ -133,6 +156,28 @@ impl Site {
 
     pub(super) fn at_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.network.client.run(|| Ok(work())).unwrap()
+    }
+
+    /// Connections that both backends have accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.backends.iter().map(Server::accepted).sum()
+    }
+
+    /// Waits until the kernel carries so many connections, alone.
+    pub(super) fn wait_until_carried(&self, connections: u64) {
+        eventually(PATIENCE, "the kernel carries the connections", || {
+            let metrics = self.metrics();
+            let carried = metrics.sum(PATHS, &[("path", "cut_through")]) == connections as f64;
+            (carried && metrics.sum("sni_router_cut_through_opening", &[]) == 0.0).then_some(())
+        })
+        .unwrap();
+    }
+
+    /// Both ends of the one connection that the backend has, its own first; call it in the backend's place.
+    pub(super) fn only_connection_of_the_backend(&self) -> Result<(SocketAddr, SocketAddr)> {
+        let backend = self.backends[0].address();
+        let connection = established()?.into_iter().find(|connection| connection.local == backend);
+        connection.map(|connection| (connection.local, connection.remote)).context("the backend has no connection")
     }
 
     /// Connections that took this path, and no other.
@@ -181,6 +226,46 @@ impl Site {
         assert!(failures.is_empty(), "{} of {count}: {some:#?}\n{}", failures.len(), self.tail_of_log());
         done.unwrap();
     }
+}
+
+/// The open ends of connections that have sent this hello and nothing else; their reads end with an error in time.
+pub(super) fn open(to: SocketAddr, hello: &[u8], connections: usize) -> io::Result<Vec<TcpStream>> {
+    let connect = |_| {
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        limit(&stream)?;
+        stream.write_all(hello)?;
+        Ok(stream)
+    };
+    (0..connections).map(connect).collect()
+}
+
+/// A line of /proc/net/tcp (proc_net_tcp.rst).
+pub(super) struct Established {
+    pub(super) local: SocketAddr,
+    remote: SocketAddr,
+    /// Bytes that the peer has not acknowledged.
+    pub(super) unacknowledged: u64,
+}
+
+/// The established IPv4 connections of the place of the calling thread.
+pub(super) fn established() -> Result<Vec<Established>> {
+    let text = fs::read_to_string("/proc/thread-self/net/tcp").context("read the table of connections")?;
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote) = (table_address(fields.next()?)?, table_address(fields.next()?)?);
+        let is_established = fields.next()? == "01";
+        let (queue, _) = fields.next()?.split_once(':')?;
+        let unacknowledged = u64::from_str_radix(queue, 16).ok()?;
+        is_established.then_some(Established { local, remote, unacknowledged })
+    };
+    Ok(text.lines().skip(1).filter_map(line).collect())
+}
+
+/// Such as `0202000A:01BB`: the address as a word in the byte order of this machine, the port as a number.
+fn table_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
+    Some((address, u16::from_str_radix(port, 16).ok()?).into())
 }
 
 /// Three hosts whose router leaves ports for cut-through.
@@ -289,7 +374,7 @@ fn expect_end(mut stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-fn expect_reset(mut stream: &TcpStream) -> io::Result<()> {
+pub(super) fn expect_reset(mut stream: &TcpStream) -> io::Result<()> {
     match stream.read(&mut [0; 1]) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
         other => Err(io::Error::other(format!("expected a reset: {other:?}"))),
@@ -304,6 +389,18 @@ fn limit(stream: &TcpStream) -> io::Result<()> {
 impl Plan {
     fn patterns(&self) -> (Pattern, Pattern) {
         (Pattern::new(self.number * 2), Pattern::new(self.number * 2 + 1))
+    }
+
+    /// Sends the client's bytes.
+    pub(super) fn send_as_client(self, mut stream: &TcpStream) -> io::Result<()> {
+        self.patterns().0.send(&mut stream, self.client_to_backend)
+    }
+
+    /// What follows them where the client is first.
+    pub(super) fn finish_as_client(self, mut stream: &TcpStream) -> io::Result<()> {
+        stream.shutdown(Shutdown::Write)?;
+        self.patterns().1.receive(&mut stream, self.backend_to_client)?;
+        expect_end(stream)
     }
 
     pub(super) fn encode(&self) -> [u8; PLAN] {

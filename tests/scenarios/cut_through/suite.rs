@@ -11,8 +11,8 @@ fn a_thousand_connections_through_the_kernel() {
 }
 
 #[test]
-fn fewer_through_the_relay_which_has_scenarios_of_its_own() {
-    many("Copy", "copy", 100);
+fn a_thousand_connections_through_the_relay() {
+    many("Copy", "copy", 1_000);
 }
 
 #[test]

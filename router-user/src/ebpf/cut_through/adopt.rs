@@ -8,9 +8,9 @@ use aya::maps::{HashMap, MapData, MapError};
 use router_common::cut_through::{Address, BACKEND, CLIENT, FlowKey, LifeStage, reference};
 
 use super::collector::{NewFlow, Owner};
-use super::raw::FlowTable;
 use super::record;
 use super::shared::State;
+use super::table::FlowTable;
 
 /// A flow of which both keys are there.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Found {
     pub(super) local: SocketAddr,
     pub(super) backend: SocketAddr,
     pub(super) port: u16,
-    carried: bool,
+    stage: u16,
 }
 
 /// Every flow with keys. A flow without its client's key has been followed by a new connection of that client and is
@@ -48,7 +48,7 @@ pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTabl
             local,
             backend,
             port: towards_backend.port(),
-            carried: record.stage == LifeStage::Carried as u16,
+            stage: record.stage,
         });
     }
     Ok(found)
@@ -57,7 +57,8 @@ pub(super) fn find_flows(keys: &HashMap<MapData, FlowKey, u32>, table: &FlowTabl
 /// Hands a flow to the collector.
 pub(super) fn adopt(state: &State, found: Found) {
     let record = state.table.read(found.place);
-    let idle_timeout = if found.carried { record::idle_timeout(&record) } else { Duration::ZERO };
+    let carried = found.stage == LifeStage::Carried as u16;
+    let idle_timeout = if carried { record::idle_timeout(&record) } else { Duration::ZERO };
     state.hand_over(NewFlow {
         place: found.place,
         generation: record.generation,
@@ -68,7 +69,7 @@ pub(super) fn adopt(state: &State, found: Found) {
         port: found.port,
         opening: None,
         idle_timeout,
-        owner: Owner::Adopted,
+        owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted },
     });
 }
 
@@ -90,7 +91,7 @@ fn reverse(leaving: &router_common::cut_through::Direction) -> FlowKey {
 }
 
 /// Source and destination.
-fn ends(key: &FlowKey) -> (SocketAddr, SocketAddr) {
+pub(super) fn ends(key: &FlowKey) -> (SocketAddr, SocketAddr) {
     let ports = key.ports.to_ne_bytes();
     let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
     (SocketAddr::new(address(&key.source), port(0)), SocketAddr::new(address(&key.destination), port(2)))

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,15 +14,17 @@ use aya::maps::{MapData, RingBuf};
 use router_common::cut_through::{BACKEND, CLIENT, ENDED, Flow, FlowKey, HELLO_ACKNOWLEDGED, LifeStage, RESET_EXACT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::conntrack::Conntrack;
 use super::ending::reset_both;
 use super::flows::{EndSender, FlowEnd, FlowOutcome, Place};
 use super::install::Opening;
-use super::raw::{self, field};
+use super::layouts::{OtherLayout, Programs};
+use super::raw;
 use super::record::{Identity, delivered};
 use super::shared::State;
+use super::table::field;
 use super::watch::Watch;
 
 /// A flow that was just switched, or one that a former process left.
@@ -66,8 +69,13 @@ pub struct AdoptedEnd {
     pub end: FlowEnd,
 }
 
-/// Called for each adopted flow at its end.
-pub type OnAdoptedEnd = Box<dyn Fn(AdoptedEnd) + Send>;
+/// Who knows what to do with adopted flows.
+pub struct Adopted {
+    /// Whether a flow may go on; its tenant may be gone from the configuration.
+    pub keep: Box<dyn Fn(&Identity) -> bool + Send>,
+    /// Called for each adopted flow at its end.
+    pub on_end: Box<dyn Fn(AdoptedEnd) + Send>,
+}
 
 /// The thread's own things.
 pub(super) struct Collector {
@@ -83,10 +91,18 @@ pub(super) struct Collector {
     doubtful: VecDeque<(Instant, u32)>,
     next_sweep: Instant,
     conntrack: Conntrack,
+    others: Vec<OtherLayout>,
+    /// Taken off the interfaces when the last flow is over.
+    retiring: Option<Programs>,
 }
 
 impl Collector {
-    pub(super) fn new(state: Arc<State>, events: RingBuf<MapData>, arrivals: Receiver<NewFlow>) -> Self {
+    pub(super) fn new(
+        state: Arc<State>,
+        events: RingBuf<MapData>,
+        arrivals: Receiver<NewFlow>,
+        others: Vec<OtherLayout>,
+    ) -> Self {
         Self {
             state,
             events,
@@ -97,16 +113,40 @@ impl Collector {
             doubtful: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
             conntrack: Conntrack::default(),
+            others,
+            retiring: None,
         }
     }
 
-    /// Runs for as long as the process does.
-    pub(super) fn run(mut self, mut watch: Watch, on_adopted_end: &OnAdoptedEnd) {
-        loop {
-            self.turn(SWEEP_INTERVAL, Some(watch.as_fd()));
-            watch.look();
-            self.adopted_ends.drain(..).for_each(on_adopted_end);
+    /// There will be no new flows.
+    pub(super) fn retire(&mut self, programs: Option<Programs>) {
+        self.retiring = programs;
+    }
+
+    /// Runs until the process leaves, and the kernel carries all of its flows alone. Adopted flows that nobody wants to keep are ended at once.
+    pub(super) fn run(mut self, mut watch: Option<Watch>, adopted: &Adopted) {
+        self.turn(Duration::ZERO, None);
+        let unwanted = |(place, flow): (&u32, &NewFlow)| {
+            let unwanted = matches!(flow.owner, Owner::Adopted)
+                && flow.opening.is_none()
+                && !(adopted.keep)(&identity(&self.state.table.read(*place)));
+            unwanted.then_some(*place)
+        };
+        let unwanted: Vec<_> = self.live.iter().filter_map(unwanted).collect();
+        for place in unwanted {
+            self.abort(place, FlowOutcome::Drained);
         }
+        while !self.has_left() {
+            self.adopted_ends.drain(..).for_each(&adopted.on_end);
+            self.turn(SWEEP_INTERVAL, watch.as_ref().map(AsFd::as_fd));
+            if let Some(watch) = &mut watch {
+                watch.look();
+            }
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        self.state.leaving.load(Ordering::Relaxed) && self.state.opening.load(Ordering::Relaxed) == 0
     }
 
     /// Waits until there is an event, something is due or something can be read from `other`, for this long at most;
@@ -164,6 +204,9 @@ impl Collector {
             }
             if record.ended != 0 {
                 ended.push(flow.place);
+            }
+            if matches!(flow.owner, Owner::Told) {
+                self.lingering.push_back((Instant::now() + LINGER, flow.place));
             }
             self.live.insert(flow.place, flow);
         }
@@ -264,17 +307,14 @@ impl Collector {
                 let _ = worker.send((Place { index: place, generation: flow.generation }, end));
             }
             Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
-                identity: Identity {
-                    connection: record.connection,
-                    accepted_unix_ms: record.accepted_unix_ms,
-                    names: record.names,
-                },
+                identity: identity(record),
                 client: flow.client,
                 backend: flow.backend,
                 end,
             }),
             Owner::Told => return,
         }
+        self.state.table.set_stage(place, LifeStage::Told as u16);
         self.lingering.push_back((Instant::now() + LINGER, place));
     }
 
@@ -317,9 +357,9 @@ impl Collector {
                 }
             } else {
                 let last = client.max(backend);
-                if last != 0
-                    && now.saturating_sub(last) > u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX)
-                {
+                let patience = u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+                // Without patience is who lost its sockets with a former process, perhaps before its first packet.
+                if patience == 0 || last != 0 && now.saturating_sub(last) > patience {
                     aborted.push((*place, FlowOutcome::IdleTimeout));
                 }
             }
@@ -330,6 +370,21 @@ impl Collector {
         }
         for (place, outcome) in aborted {
             self.abort(place, outcome);
+        }
+        self.others.retain_mut(|other| match other.sweep(now, LINGER) {
+            Some(freed) => {
+                freed.into_iter().for_each(|(backend, port)| self.state.ports.give_back(backend, port));
+                true
+            }
+            None => false,
+        });
+        let others = self.others.iter().map(|other| other.ports().len() as u64).sum();
+        self.state.others.store(others, Ordering::Relaxed);
+        if self.live.is_empty()
+            && let Some(programs) = self.retiring.take()
+        {
+            programs.detach();
+            info!("cut-through: the last flow has ended");
         }
     }
 
@@ -350,6 +405,10 @@ impl Collector {
         }
         self.over(place, &record, outcome);
     }
+}
+
+fn identity(record: &Flow) -> Identity {
+    Identity { connection: record.connection, accepted_unix_ms: record.accepted_unix_ms, names: record.names }
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 label_set! {
     /// One reason per thing that an operator could look at.
     pub enum Fallback {
-        /// The backend or the client is on this host: its packets do not arrive from outside.
+        /// The backend or the client is on this host, so that its packets do not arrive from outside; or all were when
+        /// the router started.
         Local = "local",
         /// One end speaks IPv4 and the other one IPv6.
         Family = "family",
@@ -40,6 +41,8 @@ label_set! {
         MapFull = "map_full",
         /// All source ports towards the backend are taken.
         NoPort = "no_port",
+        /// Another process of this runtimeDir has the flows, or is about to have them.
+        AnotherProcess = "another_process",
         /// CAP_NET_ADMIN is missing.
         NotPermitted = "not_permitted",
         /// A system call failed otherwise.

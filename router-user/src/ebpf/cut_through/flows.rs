@@ -34,6 +34,8 @@ pub enum FlowOutcome {
     BackendReset,
     /// Neither end sent anything for the tenant's `idleTimeout`; both were reset.
     IdleTimeout,
+    /// It was ended on purpose; both were reset.
+    Drained,
     /// The backend did not acknowledge the hello; both were reset.
     BackendSilent,
 }

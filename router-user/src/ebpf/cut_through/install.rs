@@ -72,14 +72,18 @@ pub enum NotCut {
 impl CutThrough {
     /// Decides over the client alone, so that the dial can offer the backend what the client has. `peer` is the socket's.
     pub fn prepare(&self, client: &TcpStream, peer: SocketAddr) -> Result<Candidate, Fallback> {
+        if self.state.leaving.load(Ordering::Relaxed) {
+            return Err(Fallback::AnotherProcess);
+        }
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
-        self.untouched(sighting)?;
+        // Before the sighting: the program does not look at SYNs with options, but at an older one from the same port.
         if raw::has_ip_options(client) {
             return Err(Fallback::IpOptions);
         }
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        self.untouched(sighting)?;
         Ok(Candidate { client: peer, local, shape, sighting })
     }
 
@@ -395,3 +399,6 @@ const PORTS_TO_TRY: usize = 8;
 const SMALL: usize = 8 * 1024;
 /// For what a client can have sent into a window that nobody has opened further; the kernel doubles it (socket(7)).
 const LARGE_SEND_BUFFER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

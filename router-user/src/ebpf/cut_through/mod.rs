@@ -11,22 +11,25 @@ mod ending;
 mod fallback;
 mod flows;
 mod install;
+mod layouts;
 mod load;
 mod open;
+mod ownership;
 mod ports;
 mod raw;
 mod record;
 mod self_test;
 mod shared;
+mod table;
 mod watch;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use aya::maps::{MapData, PerCpuArray};
 use router_common::cut_through::{LifeStage, Verdict};
 
-pub use self::collector::{AdoptedEnd, OnAdoptedEnd};
+pub use self::collector::{Adopted, AdoptedEnd};
 pub use self::fallback::Fallback;
 pub use self::flows::{EndSender, FlowEnd, FlowOutcome, Place};
 pub use self::install::{Attempt, Candidate, Dialled, NotCut};
@@ -39,14 +42,36 @@ use super::Unavailable;
 /// What became of `dataPath: CutThrough` or `Auto`.
 #[derive(Debug)]
 pub enum CuttingThrough {
-    /// The configuration does not ask for it.
-    NotConfigured,
+    /// The configuration does not ask for it. Flows of a former process go on.
+    NotConfigured(Option<Carrier>),
     /// It would be used, but no connection can be carried: clients or backends are all on this host.
-    OfNoUse,
+    OfNoUse(Option<Carrier>),
     /// The kernel carries connections.
-    Running(CutThrough),
+    Running(Carrier),
     /// All connections are relayed.
-    Unavailable(Unavailable),
+    Unavailable(Unavailable, Option<Carrier>),
+}
+
+impl CuttingThrough {
+    /// What carries flows, be they a former process's.
+    pub fn carrier(&self) -> Option<&CutThrough> {
+        match self {
+            Self::Running(carrier) => Some(carrier),
+            Self::NotConfigured(former) | Self::OfNoUse(former) | Self::Unavailable(_, former) => former.as_ref(),
+        }
+        .and_then(Carrier::get)
+    }
+}
+
+/// Empty while another process has the flows.
+#[derive(Clone, Debug, Default)]
+pub struct Carrier(Arc<OnceLock<CutThrough>>);
+
+impl Carrier {
+    /// What carries flows.
+    pub fn get(&self) -> Option<&CutThrough> {
+        self.0.get()
+    }
 }
 
 /// The programs are attached, and connections may be switched.
@@ -66,10 +91,20 @@ impl CutThrough {
         self.state.opening.load(Ordering::Relaxed)
     }
 
+    /// Flows that another version's programs carry to their ends.
+    pub fn of_other_versions(&self) -> u64 {
+        self.state.others.load(Ordering::Relaxed)
+    }
+
     /// Packets by what became of them, since the maps were made.
     pub fn verdicts(&self) -> Vec<(Verdict, u64)> {
         let sum = |verdict: Verdict| self.verdicts.get(&(verdict as u32), 0).map_or(0, |values| values.iter().sum());
         Verdict::ALL.into_iter().map(|verdict| (verdict, sum(verdict))).collect()
+    }
+
+    /// No new flows; the next process may have all when the kernel carries them alone.
+    pub fn leave(&self) {
+        self.state.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Whether the kernel carries the flow alone, so that the process may leave.

@@ -11,14 +11,19 @@ use router_common::cut_through::{DIALS, EVENTS, FLOWS, KEYS, SIGHTINGS, VERDICTS
 
 use super::adopt::{adopt, find_flows};
 use super::collector::Collector;
+use super::layouts::OtherLayout;
 use super::ports::Ports;
-use super::raw::FlowTable;
 use super::shared::{Maps, State};
+use super::table::FlowTable;
 use super::{CutThrough, Unavailable};
 
-/// Takes the maps of `object`, whose table has `places`, and adopts the flows that are in them. The collector is the
-/// caller's to run.
-pub(super) fn open(object: &mut Ebpf, places: u32) -> Result<(CutThrough, Collector), Unavailable> {
+/// Takes the maps of `object`, whose table has `places`, and adopts the flows that are in them; `others` keep
+/// their ports. The collector is the caller's to run.
+pub(super) fn open(
+    object: &mut Ebpf,
+    places: u32,
+    others: Vec<OtherLayout>,
+) -> Result<(CutThrough, Collector), Unavailable> {
     let mut take = |name: &str| object.take_map(name).ok_or_else(|| Unavailable::Object(format!("no map {name}")));
     let (keys, flows, sightings, dials) = (take(KEYS)?, take(FLOWS)?, take(SIGHTINGS)?, take(DIALS)?);
     let (events, verdicts) = (take(EVENTS)?, take(VERDICTS)?);
@@ -29,26 +34,23 @@ pub(super) fn open(object: &mut Ebpf, places: u32) -> Result<(CutThrough, Collec
     let maps = Maps { keys: descriptor(&keys)?, sightings: descriptor(&sightings)?, dials: descriptor(&dials)? };
     let keys = HashMap::try_from(keys).map_err(|error| Unavailable::of_map("open the keys", error))?;
     let found = find_flows(&keys, &table).map_err(|error| Unavailable::of_map("read the keys", error))?;
-    let used: HashSet<_> = found.iter().map(|flow| (flow.backend, flow.port)).collect();
+    let mut used: HashSet<_> = found.iter().map(|flow| (flow.backend, flow.port)).collect();
+    used.extend(others.iter().flat_map(OtherLayout::ports));
     let used_places: HashSet<_> = found.iter().map(|flow| flow.place).collect();
     let free = (0..places).filter(|place| !used_places.contains(place)).collect();
     let ports = Ports::new(&used);
-    if ports.per_backend() == 0 {
-        let message = "no port is outside of net.ipv4.ip_local_port_range or in net.ipv4.ip_local_reserved_ports";
-        return Err(Unavailable::of_call(message, std::io::Error::from_raw_os_error(libc::ENOSPC)));
-    }
     let (to_collector, arrivals) = channel();
     let state = Arc::new(State::new(table, maps, ports, free, found.len() as u64, to_collector));
     for flow in found {
         adopt(&state, flow);
     }
     let events = RingBuf::try_from(events).map_err(|error| Unavailable::of_map("open the ring of events", error))?;
-    let collector = Collector::new(state.clone(), events, arrivals);
+    let collector = Collector::new(state.clone(), events, arrivals, others);
     let verdicts = PerCpuArray::try_from(verdicts).map_err(|error| Unavailable::of_map("open the verdicts", error))?;
     Ok((CutThrough { state, verdicts }, collector))
 }
 
-fn descriptor(map: &Map) -> Result<OwnedFd, Unavailable> {
+pub(super) fn descriptor(map: &Map) -> Result<OwnedFd, Unavailable> {
     let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data)) = map else {
         return Err(Unavailable::Object("a map of another type".to_owned()));
     };

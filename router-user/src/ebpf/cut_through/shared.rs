@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -11,7 +11,8 @@ use router_common::cut_through::{BACKEND, CLIENT, Flow, FlowKey, LifeStage, Sigh
 
 use super::collector::NewFlow;
 use super::ports::Ports;
-use super::raw::{self, FlowTable};
+use super::raw;
+use super::table::FlowTable;
 
 /// Shared by all threads.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub(super) struct State {
     pub(super) flows: AtomicU64,
     /// Flows whose sockets still exist.
     pub(super) opening: AtomicU64,
+    /// Flows of other layouts.
+    pub(super) others: AtomicU64,
+    /// Whether there are to be no new flows.
+    pub(super) leaving: AtomicBool,
 }
 
 /// The maps by their names.
@@ -65,6 +70,8 @@ impl State {
             merging: Mutex::default(),
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
+            others: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
         }
     }
 

@@ -31,9 +31,9 @@ pub(super) fn attach(program: BorrowedFd<'_>, name: &str, interface: u32, direct
     )
 }
 
-/// Removes the filter of this layout.
-pub(super) fn detach(interface: u32, direction: TcAttachType) -> io::Result<()> {
-    let header = header(interface, SET.layout, parent(direction), INFO);
+/// Removes the filter of a layout.
+pub(super) fn detach(layout: u32, interface: u32, direction: TcAttachType) -> io::Result<()> {
+    let header = header(interface, layout, parent(direction), INFO);
     Netlink::route()?.request(Message::new(RTM_DELTFILTER, 0).bytes(&header).text(TCA_KIND, "bpf"))
 }
 

@@ -5,6 +5,8 @@
 mod clsact;
 mod tcx;
 
+pub(super) use self::tcx::LINK_PREFIX;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
-use router_common::cut_through::{PROGRAM, PROGRAM_OUT};
+use router_common::cut_through::{PROGRAM, PROGRAM_OUT, SET};
 use tracing::{info, warn};
 
 use crate::ebpf::interfaces::{self, Interface};
@@ -114,13 +116,23 @@ impl Attacher {
                         &folder.join(tcx::pin_name(name, interface.index)),
                     )?;
                     // What a former process without privileges did is done better now.
-                    let _ = clsact::detach(interface.index, direction);
+                    let _ = clsact::detach(SET.layout, interface.index, direction);
                 }
                 Way::Tcx => links.push(tcx::attach(program, &interface.name, direction)?),
                 Way::Clsact => clsact::attach(program.fd()?.as_fd(), name, interface.index, direction)?,
             }
         }
         Ok(links)
+    }
+}
+
+/// Removes the filters of a layout from all interfaces.
+pub(super) fn detach_filters(layout: u32) {
+    for interface in interfaces::list().unwrap_or_default().into_iter().filter(|interface| interface.ethernet) {
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            // Most interfaces have none.
+            let _ = clsact::detach(layout, interface.index, direction);
+        }
     }
 }
 

@@ -74,4 +74,5 @@ pub(super) fn pin_name(program: &str, interface: u32) -> String {
     format!("{LINK_PREFIX}{program}-{interface}")
 }
 
-const LINK_PREFIX: &str = "link-";
+/// Names of pinned links begin with it.
+pub(in crate::ebpf::cut_through) const LINK_PREFIX: &str = "link-";

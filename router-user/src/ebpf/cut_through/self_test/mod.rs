@@ -49,7 +49,7 @@ fn test(way: Way) -> Result<(), Unavailable> {
     let site = Site::new().map_err(|error| Unavailable::of_call("self-test: make network namespaces", error))?;
     let mut attacher = Attacher::new(object, way)?;
     attacher.look()?;
-    let (cut_through, mut collector) = open(attacher.object(), PLACES)?;
+    let (cut_through, mut collector) = open(attacher.object(), PLACES, Vec::new())?;
     let deadline = Instant::now() + PATIENCE;
     for family in site.families(deadline).map_err(failed)? {
         for checksums in [Checksums::ByHardware, Checksums::BySoftware] {

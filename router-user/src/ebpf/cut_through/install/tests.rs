@@ -1,0 +1,144 @@
+//! Refusals that no scenario can provoke within reason: a full table, a missing capability, a system call that fails.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::sync::mpsc::channel;
+
+use aya::maps::Map;
+use nix::unistd::Uid;
+use router_common::cut_through::{DIALS, FLOWS, FlowKey, KEYS, MAX_FLOWS, SET, SIGHTINGS, VERDICTS};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::super::ports::Ports;
+use super::super::shared::Maps;
+use super::super::table::FlowTable;
+use super::*;
+use crate::ebpf::load;
+
+#[test]
+fn a_full_table_is_told() {
+    refused(&|_| (), Fallback::MapFull, Fixture { places: 0, ..Fixture::default() });
+}
+
+#[test]
+fn a_missing_capability_is_told() {
+    let without = |_: &CutThrough| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::NET_ADMIN);
+        // Of this thread alone.
+        set_capabilities(None, sets).unwrap();
+    };
+    refused(&without, Fallback::NotPermitted, Fixture::default());
+}
+
+#[test]
+fn a_system_call_that_fails_otherwise_is_told() {
+    refused(&|_| (), Fallback::Failed, Fixture { keys_are_none: true, ..Fixture::default() });
+}
+
+/// What is not as usual.
+struct Fixture {
+    places: u32,
+    keys_are_none: bool,
+}
+
+impl Default for Fixture {
+    fn default() -> Self {
+        Self { places: 1, keys_are_none: false }
+    }
+}
+
+impl Fixture {
+    /// Maps of its own, of which the kernel's programs know nothing.
+    fn cut_through(&self, key: &FlowKey, sighting: Sighting) -> CutThrough {
+        let mut object = load(&SET, |_| {}).unwrap();
+        let mut take = |name: &str| object.take_map(name).unwrap();
+        let (keys, flows, sightings, dials) = (take(KEYS), take(FLOWS), take(SIGHTINGS), take(DIALS));
+        let table = FlowTable::map(descriptor(&flows).as_fd(), MAX_FLOWS as usize).unwrap();
+        let keys = if self.keys_are_none { File::open("/dev/null").unwrap().into() } else { descriptor(&keys) };
+        let maps = Maps { keys, sightings: descriptor(&sightings), dials: descriptor(&dials) };
+        let mut sightings = aya::maps::HashMap::<_, FlowKey, Sighting>::try_from(sightings).unwrap();
+        sightings.insert(key, sighting, 0).unwrap();
+        let free = VecDeque::from_iter(0..self.places);
+        let state = State::new(table, maps, Ports::new(&HashSet::new()), free, 0, channel().0);
+        CutThrough { state: Arc::new(state), verdicts: take(VERDICTS).try_into().unwrap() }
+    }
+}
+
+fn descriptor(map: &Map) -> OwnedFd {
+    super::super::open::descriptor(map).unwrap()
+}
+
+/// Two connections that could be switched are not, for this reason, and go on as they were.
+fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: Fixture) {
+    if !Uid::effective().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI has to run this as root");
+        println!("skipped: only root may make eBPF maps");
+        return;
+    }
+    let try_it = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut far_client, client) = pair().await;
+            let (backend, mut far_backend) = pair().await;
+            far_client.write_all(HELLO).await.unwrap();
+            client.readable().await.unwrap();
+            let (backend_address, local) = (backend.peer_addr().unwrap(), backend.local_addr().unwrap());
+            let peers_syn = sequences(&client).receive.wrapping_sub(HELLO.len() as u32 + 1);
+            let attempt = Attempt {
+                client: client.peer_addr().unwrap(),
+                local: client.local_addr().unwrap(),
+                client_sighting: sighting(peers_syn),
+                backend: backend_address,
+                port: local.port(),
+            };
+            let own_syn = sequences(&backend).send.wrapping_sub(1);
+            let cut_through = fixture.cut_through(&record::key(backend_address, local), sighting(own_syn));
+            prepare(&cut_through);
+
+            let (sender, _ends) = unbounded_channel();
+            let patience = Duration::from_secs(600);
+            let switched = cut_through.install(attempt, client, backend, &Identity::default(), patience, sender);
+            let Err(NotCut::Relay { mut client, mut backend, reason }) = switched else { panic!("{switched:?}") };
+            assert_eq!(reason, expected);
+            assert_eq!(cut_through.fill().0, 0);
+            let mut hello = [0; HELLO.len()];
+            client.read_exact(&mut hello).await.unwrap();
+            backend.write_all(&hello).await.unwrap();
+            far_backend.read_exact(&mut hello).await.unwrap();
+            assert_eq!(&hello, HELLO);
+        });
+    };
+    std::thread::scope(|scope| scope.spawn(try_it).join()).unwrap();
+}
+
+/// Both ends of a connection over loopback with segments of an ordinary size.
+async fn pair() -> (TcpStream, TcpStream) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(1400).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(socket.into()).unwrap();
+    let connecting = TcpSocket::new_v4().unwrap();
+    raw::set_maximum_segment(&connecting, 1400).unwrap();
+    let (connected, accepted) = tokio::join!(connecting.connect(listener.local_addr().unwrap()), listener.accept());
+    (connected.unwrap(), accepted.unwrap().0)
+}
+
+fn sequences(socket: &TcpStream) -> Sequences {
+    let sequences = raw::enter_repair(socket).unwrap();
+    raw::set_repair(socket, Repair::OffWithoutProbe).unwrap();
+    sequences
+}
+
+/// What the programs would have noted of a connection whose SYN had this number.
+fn sighting(sequence: u32) -> Sighting {
+    Sighting { arrives: 1, leaves: 1, sequence, arrived: 0, left: 0 }
+}
+
+const HELLO: &[u8; 5] = b"hello";
