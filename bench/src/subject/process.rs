@@ -41,12 +41,12 @@ impl Process {
     }
 
     /// Proportional set size of the process and all that it started, in bytes.
-    pub(crate) fn memory(&self) -> Result<u64> {
+    pub(super) fn memory(&self) -> Result<u64> {
         self.family().map(processes::proportional_set_size).sum()
     }
 
     /// What the eBPF maps take that it holds descriptors of.
-    pub(crate) fn map_bytes(&self) -> Result<u64> {
+    pub(super) fn map_bytes(&self) -> Result<u64> {
         self.family().map(processes::ebpf_map_bytes).sum()
     }
 
