@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod backends;
 pub mod clock;
 mod connection_id;
+pub mod descriptors;
 pub mod dial;
 pub mod drain;
 pub mod farewell;

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use config::{AccessLogPath, Config, Mode, Startup, Terminate};
 use connection::backends::ConnectProbe;
 use connection::files::folders_with_content;
-use connection::{AccessLogFile, Backends, Limits};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use connection::{AccessLogFile, Backends, Limits, descriptors};
 use nix::unistd::geteuid;
 use thiserror::Error;
 use tracing::warn;
@@ -64,7 +63,9 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     let start = Start { own_uid: geteuid().as_raw(), supervised: request.supervised };
     let router_uid = start.router_uid(config.user.as_ref()).map_err(input)?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
-    raise_file_limit();
+    if let Err(error) = descriptors::raise_limit() {
+        warn!(%error, "the soft limit of open files stays as it is");
+    }
     raise_locked_memory_limit();
     let (memory_max, group) = (terminate.sandbox.memory_max, request.memory_group.as_deref());
     let memory_limit = memory_max.map(|bytes| enter_memory_group(group, bytes));
@@ -200,15 +201,6 @@ pub(crate) fn needs(tenant: &config::Tenant, terminate: &Terminate, place: Optio
         write: own.into_iter().flatten().collect(),
         socket_folder: socket.parent().map(Path::to_owned).unwrap_or_default(),
         connect: tenant.backends.iter().map(|backend| backend.address.port()).collect(),
-    }
-}
-
-/// Each connection takes two descriptors, and the usual soft limit of 1024 dates from select(2).
-fn raise_file_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!(%error, "the soft limit of open files stays as it is");
     }
 }
 

@@ -32,11 +32,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use ::connection::{AccessLog, Drain};
+use ::connection::{AccessLog, Drain, descriptors};
 use config::AccessLogPath;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::cut_through::name_hash;
 use self::lifetime::{Authority, Signals};
@@ -70,6 +70,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     });
     let signals = signals.map_err(system("watch for signals"))?;
 
+    if let Err(error) = descriptors::raise_limit() {
+        warn!(%error, "the soft limit of open files stays as it is");
+    }
     // All that may need root happens here, and nothing else.
     let sockets = config
         .listeners
