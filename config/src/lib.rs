@@ -20,6 +20,7 @@ mod model;
 mod name;
 mod reference;
 mod report;
+mod reread;
 mod resolve;
 mod schema;
 mod steer;
