@@ -79,7 +79,7 @@ enum Wish {
 /// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
 pub(super) async fn run(
     shared: &Arc<Shared>,
-    reloader: &Reloader,
+    reloader: &mut Reloader,
     workers: usize,
     drain: Drain,
     mut authority: Authority,
@@ -121,7 +121,7 @@ pub(super) async fn run(
 async fn obey(
     order: Order,
     shared: &Shared,
-    reloader: &Reloader,
+    reloader: &mut Reloader,
     next: &Path,
     prepared: &mut Option<Prepared>,
 ) -> Answer {
@@ -143,7 +143,7 @@ async fn obey(
     Answer::Done
 }
 
-async fn reload(shared: &Shared, reloader: &Reloader, file: &Path) {
+async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
     match reloader.prepare(file) {
         Ok(prepared) => reloader.commit(prepared).await,
         Err(error) => {

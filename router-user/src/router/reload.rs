@@ -39,6 +39,8 @@ pub struct Reloads {
 #[derive(Debug)]
 pub(super) struct Prepared {
     config: Config,
+    /// The text that says it.
+    text: String,
     /// Of the listeners that are new or have another address: one socket per worker.
     sockets: Vec<(String, Vec<TcpListener>)>,
 }
@@ -58,6 +60,8 @@ pub(super) enum ReloadError {
 #[derive(Debug)]
 pub(super) struct Reloader {
     shared: Arc<Shared>,
+    /// The text of the configuration in force.
+    text: String,
     /// One per worker.
     workers: Vec<UnboundedSender<Change>>,
 }
@@ -93,14 +97,15 @@ impl ReloadError {
 }
 
 impl Reloader {
-    pub(super) fn new(shared: Arc<Shared>, workers: Vec<UnboundedSender<Change>>) -> Self {
-        Self { shared, workers }
+    pub(super) fn new(shared: Arc<Shared>, text: String, workers: Vec<UnboundedSender<Change>>) -> Self {
+        Self { shared, text, workers }
     }
 
     /// Reads the file and makes what it needs beyond what there is. Dropping the result undoes it.
     pub(super) fn prepare(&self, file: &Path) -> Result<Prepared, ReloadError> {
-        let config = Config::load(file)?;
+        let text = Config::read_file(file)?;
         let before = self.shared.policy.current();
+        let config = before.config.of_next_version(&self.text, file, &text)?;
         let fixed = before.config.fixed_fields_that_differ(&config);
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
@@ -112,13 +117,14 @@ impl Reloader {
         let missing = config.listeners.iter().filter(|wanted| !is_bound(wanted));
         let sockets = missing.map(|listener| Ok((listener.name.clone(), listen::bind(listener, self.workers.len())?)));
         let sockets = sockets.collect::<Result<_, BindError>>()?;
-        Ok(Prepared { config, sockets })
+        Ok(Prepared { config, text, sockets })
     }
 
     /// Puts it in force. Resolves when every worker serves by it.
-    pub(super) async fn commit(&self, prepared: Prepared) {
+    pub(super) async fn commit(&mut self, prepared: Prepared) {
         let began = Instant::now();
-        let Prepared { config, sockets } = prepared;
+        let Prepared { config, text, sockets } = prepared;
+        self.text = text;
         let policy = Arc::new(self.shared.policy.current().succeed(config));
         for (name, _) in &sockets {
             info!(listener = name, "listening");

@@ -60,7 +60,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         tokio::spawn(demands.clone().hear(socket));
         let file = ConfigFile::new(config_file, seen);
         let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, runtime_dir, router, terminators, news, demands, groups }, heard).await
+        supervise(Reloader { file, config, text, runtime_dir, router, terminators, news, demands, groups }, heard).await
     })
 }
 
