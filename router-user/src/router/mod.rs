@@ -22,6 +22,7 @@ mod rejection;
 mod reload;
 mod site;
 mod socket_options;
+mod sources;
 mod terminate;
 mod terminator_link;
 mod worker;
