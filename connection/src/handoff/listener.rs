@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::HandoffReceiver;
-use super::socket::{register, seqpacket};
+use crate::seqpacket::{register, seqpacket};
 
 /// A bound hand-off socket; its file goes away with it.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ mod listener;
 mod message;
 mod receiver;
 mod sender;
-mod socket;
 mod status;
 
 pub use crate::ConnectionId;

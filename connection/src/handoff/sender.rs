@@ -17,8 +17,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
 use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
-use super::socket::{register, seqpacket};
 use super::{Handoff, HandoffError, TerminatorStatus};
+use crate::seqpacket::{register, seqpacket};
 
 /// One channel to a terminator, as the router holds it. Tasks can share it.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use tokio::net::TcpStream as TokioStream;
 
 use super::message::tests::sample;
 use super::message::{PROTOCOL_VERSION, REQUEST_LIMIT, Request, encode};
-use super::socket::{register, seqpacket};
 use super::*;
+use crate::seqpacket::{register, seqpacket};
 
 /// A path of its own for each test; the folder goes away with it.
 struct SocketPath(PathBuf);
