@@ -6,8 +6,8 @@ mod listener;
 mod message;
 mod receiver;
 mod sender;
-mod socket;
 mod status;
+mod waits;
 
 pub use crate::ConnectionId;
 pub use error::HandoffError;
@@ -19,6 +19,7 @@ pub use status::{
     BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, SandboxPart,
     TerminatorStatus,
 };
+pub use waits::{HandoffWait, HandoffWaits};
 
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::{Config, Listener, Mode, Startup};
+use config::{Config, Listener, Mode, PerSource, Startup};
 
 use super::peek::Peeker;
 use super::permits::Permits;
 use super::policy::{Policy, TenantState};
+use super::sources::Sources;
 use super::terminator_link::{Asking, TerminatorLink};
 use crate::demand::demand_socket;
 use crate::metrics::TenantCounters;
@@ -71,7 +72,8 @@ impl Destination {
                     Startup::Always => None,
                     Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
                 };
-                Some(TerminatorLink::new(config.handoff_socket(name), demand))
+                let waits = Arc::clone(&tenant.counters[worker].handoff_waits);
+                Some(TerminatorLink::new(config.handoff_socket(name), demand, waits))
             }
         };
         Self { counters: Arc::clone(&tenant.counters[worker]), tenant, terminator }
@@ -112,6 +114,11 @@ impl Listening {
 
     pub(super) fn permits(&self) -> Arc<Permits> {
         Arc::clone(&self.site.policy.permits[self.index])
+    }
+
+    /// What a source may use, and what each one uses.
+    pub(super) fn sources(&self) -> Option<(&PerSource, &Arc<Sources>)> {
+        self.settings().per_source.as_ref().zip(self.site.policy.sources[self.index].as_ref())
     }
 
     pub(super) fn peeker(&self) -> &Peeker {
