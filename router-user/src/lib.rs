@@ -11,6 +11,7 @@ pub mod failure;
 pub mod identity;
 pub mod logging;
 pub mod metrics;
+pub mod names;
 pub mod router;
 pub mod routing;
 pub mod status;

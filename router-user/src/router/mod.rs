@@ -53,6 +53,7 @@ use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::metrics::WorkerCounters;
+use crate::names;
 
 /// Runs the router until it is drained.
 pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
@@ -135,6 +136,7 @@ fn start(
     });
     let (threads, changes) = threads.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     health::spawn(&shared.policy)?;
+    names::spawn(&shared.policy)?;
     admin::spawn(admin_sockets, AdminState::new(shared.clone(), counters))?;
     Ok((threads, changes))
 }

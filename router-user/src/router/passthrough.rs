@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ::connection::DialError;
+use ::connection::backends::Endpoint;
 use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{RelayOutcome, relay_tcp};
 use ::connection::silence::watch_over;
@@ -39,7 +40,9 @@ pub(super) async fn serve(
     let dialled = Instant::now();
     let Some(backends) = &destination.tenant.backends else { return };
     let header = proxy_header(settings, arrival, &stream, record.server_name());
-    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit, &header).await;
+    let connect = async |backend: &Endpoint, time_limit| {
+        cut_through::dial(candidate.as_ref(), backend.address, time_limit, &header).await
+    };
     let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());

@@ -5,14 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::connection::handoff::{Handoff, HandoffError, HandoffSender};
+use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::demand::ask;
+use crate::names::Names;
 
 /// The way to one terminator.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(super) struct TerminatorLink {
     connecting: Mutex<()>,
     /// Where the terminator is started by a connection.
     asking: Option<Asking>,
+    names: Arc<Names>,
+    tenant: Arc<Tenant>,
 }
 
 /// How a worker asks for a terminator: seldom, however many connections wait for it.
@@ -57,8 +62,8 @@ pub(super) struct TerminatorUnavailable {
 
 impl TerminatorLink {
     /// A link that is not connected yet.
-    pub(super) fn new(socket: PathBuf, asking: Option<Asking>) -> Self {
-        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking }
+    pub(super) fn new(socket: PathBuf, asking: Option<Asking>, names: Arc<Names>, tenant: Arc<Tenant>) -> Self {
+        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking, names, tenant }
     }
 
     /// Whether nobody is expected to be there unless asked for.
@@ -110,6 +115,11 @@ impl TerminatorLink {
             return Ok(sender);
         }
         let sender = Rc::new(HandoffSender::connect(&self.socket)?);
+        // Ahead of the first connection, for a terminator that has just been started. Later changes are told by
+        // `names::announce`.
+        for resolved in self.names.of(&self.tenant) {
+            sender.send_addresses(&resolved).await?;
+        }
         *self.current.borrow_mut() = Some(sender.clone());
         Ok(sender)
     }
