@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod backends;
+pub mod channel;
 pub mod clock;
 mod connection_id;
 pub mod descriptors;
@@ -20,6 +21,7 @@ pub mod limits;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod reset;
+mod seqpacket;
 pub mod silence;
 
 pub use access_log::{AccessLine, AccessLog, AccessLogFile};

@@ -9,6 +9,7 @@ pub mod demand;
 pub mod ebpf;
 pub mod failure;
 pub mod identity;
+mod listening;
 pub mod logging;
 pub mod metrics;
 pub mod names;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
 use tests::authority::{Authority, KeyKind};
+use tests::client_tools::require_root;
 use tests::fakes::Echo;
 use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
@@ -136,6 +138,26 @@ fn listeners_come_and_go_and_those_that_stay_keep_their_socket() {
     scene.router.wait_for_metric(RELOADS, OK, 3.0).unwrap();
     connect(new).unwrap();
     eventually(PATIENCE, "the former address is closed", || connect(address).is_err().then_some(())).unwrap();
+    scene.ping_established();
+}
+
+#[test]
+fn a_listener_may_come_on_a_port_that_needs_privileges() {
+    if !require_root("a port below 1024").unwrap() {
+        return;
+    }
+    let mut scene = Scene::start();
+    // Of its own within 127.0.0.0/8, so that nobody else has its ports.
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    let new = SocketAddr::from(([127, 77, high, low], 443));
+    scene.change(|text| {
+        text.replace("listeners:\n", &format!("listeners:\n  - {{ name: more, address: \"{new}\" }}\n"))
+    });
+    scene.router.wait_for_metric(RELOADS, OK, 1.0).unwrap();
+    let client = RawClient::connect(new).unwrap();
+    let hello = Hello::named(PASSTHROUGH).records();
+    client.send(&hello).unwrap();
+    assert_eq!(client.read(hello.len()).unwrap(), hello);
     scene.ping_established();
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{
     AccessLogPath, CertificateSource, ClientTrust, ClientValidation, Config, DataPath, Fallback, LoadError, Mode,
-    SandboxPolicy, Startup, Terminate, TlsVersion, User,
+    PerSource, SandboxPolicy, Startup, Terminate, TlsVersion, User,
 };
 
 use crate::texts::{BASE, changed, spoiled};
@@ -105,13 +105,17 @@ fn what_is_written_wins_over_the_defaults() {
     let config = changed(
         "onUnmatched: Reject",
         "onUnmatched: acme\n    onNoServerName: pinniped\n    clientHello: { timeout: 250ms, maxBytes: 4096 }\n    \
-         clients: { allow: [\"::/0\"], deny: [\"192.0.2.0/24\"] }\n    maxConnections: 7",
+         clients: { allow: [\"::/0\"], deny: [\"192.0.2.0/24\"] }\n    maxConnections: 7\n    \
+         perSource: { maxConnections: 50, connectionRate: 20, ipv4Prefix: 24 }",
     );
     let listener = &config.listeners[0];
     assert_eq!((listener.on_unmatched, listener.on_no_server_name), (Fallback::Tenant(1), Fallback::Tenant(0)));
     assert_eq!((listener.client_hello.timeout, listener.client_hello.max_bytes), (Duration::from_millis(250), 4096));
     assert_eq!((listener.clients.allow[0].to_string(), listener.max_connections), ("::/0".to_owned(), 7));
     assert_eq!(listener.clients.deny[0].to_string(), "192.0.2.0/24");
+    let per_source =
+        PerSource { max_connections: Some(50), connection_rate: Some(20), ipv4_prefix: 24, ipv6_prefix: 64 };
+    assert_eq!(listener.per_source, Some(per_source));
 
     let config = changed(
         "        - { secretDir: /etc/tenants/acme }",
@@ -130,7 +134,10 @@ fn what_is_written_wins_over_the_defaults() {
 
 #[test]
 fn names_are_backends_and_the_resolver_has_bounds() {
-    let config = changed("{ address: \"10.2.0.9:443\" }", "{ address: \"10.2.0.9:443\" }, { address: \"Svc.ns.svc:443\", weight: 3 }");
+    let config = changed(
+        "{ address: \"10.2.0.9:443\" }",
+        "{ address: \"10.2.0.9:443\" }, { address: \"Svc.ns.svc:443\", weight: 3 }",
+    );
     assert_eq!(config.tenants[0].backends[1].address.to_string(), "svc.ns.svc:443");
     assert!(config.resolver.servers.is_empty());
     assert_eq!((config.resolver.min_ttl.as_secs(), config.resolver.max_ttl.as_secs()), (1, 300));
@@ -139,9 +146,9 @@ fn names_are_backends_and_the_resolver_has_bounds() {
     assert_eq!(servers, ["10.96.0.10:53", "[::1]:5353"]);
     assert_eq!((config.resolver.min_ttl.as_secs(), config.resolver.max_ttl.as_secs()), (2, 10));
     let at = |line: &str, messages: &[&str]| spoiled("user: 1000", line, messages);
-    at("resolver: { minTtl: 10m }", &["1:22: resolver.minTtl: leaves maxTtl below minTtl"]);
-    at("resolver: { maxTtl: 100ms }", &["1:22: resolver.maxTtl: leaves maxTtl below minTtl"]);
-    at("resolver: { maxTtl: 0s }", &["1:22: resolver.maxTtl: is 0s, and must be from 10ms to 24h"]);
+    at("resolver: { minTtl: 10m }", &["1:21: resolver.minTtl: leaves maxTtl below minTtl"]);
+    at("resolver: { maxTtl: 100ms }", &["1:21: resolver.maxTtl: leaves maxTtl below minTtl"]);
+    at("resolver: { maxTtl: 0s }", &["1:21: resolver.maxTtl: is 0s, and must be from 10ms to 24h"]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ mod listener;
 mod message;
 mod receiver;
 mod sender;
-mod socket;
 mod status;
+mod waits;
 
 pub use crate::ConnectionId;
 pub use error::HandoffError;
@@ -20,6 +20,7 @@ pub use status::{
     BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, SandboxPart,
     TerminatorStatus,
 };
+pub use waits::{HandoffWait, HandoffWaits};
 
 #[cfg(test)]
 mod tests;

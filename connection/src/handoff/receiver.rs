@@ -17,8 +17,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
-use super::socket::register;
 use super::{Handoff, HandoffError, ResolvedName, TerminatorStatus};
+use crate::seqpacket::register;
 
 /// What came from a router.
 #[derive(Debug)]

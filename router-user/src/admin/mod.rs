@@ -70,14 +70,14 @@ pub struct AdminSockets {
 }
 
 impl AdminSockets {
-    /// Binds both. Without the one in the runtimeDir the router goes on, and says so.
-    pub fn bind(config: &Config) -> Result<Self, AdminBindError> {
+    /// Binds the one in the runtimeDir beside the one at `admin.address`. Without it the router goes on, and says so.
+    pub fn beside(address: Option<TcpListener>, config: &Config) -> Self {
         let socket = bind_socket(&config.runtime_dir);
         if let Err(error) = &socket {
             let path = admin_socket(&config.runtime_dir);
             warn!(socket = %path.display(), %error, "no admin socket");
         }
-        Ok(Self { address: config.admin.map(bind).transpose()?, socket: socket.ok() })
+        Self { address, socket: socket.ok() }
     }
 }
 

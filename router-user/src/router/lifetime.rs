@@ -2,6 +2,7 @@
 //! drain is over.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tracing::{error, info, warn};
 use super::reload::{Prepared, ReloadOutcome, Reloader};
 use super::worker::Shared;
 use crate::config_file::ConfigFile;
+use crate::listening::ListeningSockets;
 use crate::supervision::{Answer, Line, Order};
 
 /// From their construction on, signals wait here instead of ending the process.
@@ -64,7 +66,9 @@ impl Authority {
                 file.changed().await;
                 Wish::Reload
             }
-            Self::Supervisor { line, .. } => line.next_order().await.map_or(Wish::Stop, Wish::Obey),
+            Self::Supervisor { line, .. } => {
+                line.next_order().await.map_or(Wish::Stop, |(order, descriptors)| Wish::Obey(order, descriptors))
+            }
         }
     }
 }
@@ -73,7 +77,7 @@ impl Authority {
 enum Wish {
     Stop,
     Reload,
-    Obey(Order),
+    Obey(Order, Vec<OwnedFd>),
 }
 
 /// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
@@ -86,7 +90,7 @@ pub(super) async fn run(
     mut signals: Signals,
 ) {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-    let mut prepared = None;
+    let (mut prepared, mut sockets) = (None, ListeningSockets::default());
     loop {
         // Every branch may be dropped: signals stay pending, and the authority says so of its waiting.
         let wish = tokio::select! {
@@ -98,8 +102,9 @@ pub(super) async fn run(
         match (wish, &mut authority) {
             (Wish::Stop, _) => break,
             (Wish::Reload, Authority::File(file)) => reload(shared, reloader, file.path()).await,
-            (Wish::Obey(order), Authority::Supervisor { line, next }) => {
-                let answer = obey(order, shared, reloader, next, &mut prepared).await;
+            (Wish::Obey(Order::Listen { name, address }, descriptors), _) => sockets.add(name, address, descriptors),
+            (Wish::Obey(order, _), Authority::Supervisor { line, next }) => {
+                let answer = obey(order, shared, reloader, next, &mut prepared, &mut sockets).await;
                 line.answer(&answer).await;
             }
             _ => info!("SIGHUP: the supervisor reloads, not the router"),
@@ -124,28 +129,36 @@ async fn obey(
     reloader: &Reloader,
     next: &Path,
     prepared: &mut Option<Prepared>,
+    sockets: &mut ListeningSockets,
 ) -> Answer {
     match order {
         Order::Prepare => match reloader.prepare(next) {
-            Ok(ready) => *prepared = Some(ready),
+            Ok(ready) => (*prepared, *sockets) = (Some(ready), ListeningSockets::default()),
             Err(error) => {
                 shared.reloads.count(error.outcome());
                 return Answer::Refused(error.to_string());
             }
         },
-        Order::Commit => match prepared.take() {
-            Some(ready) => reloader.commit(ready).await,
-            None => return Answer::Refused("nothing is prepared".to_owned()),
+        Order::Commit => match (prepared.take(), std::mem::take(sockets)) {
+            (Some(ready), sockets) => reloader.commit(ready, sockets.listeners).await,
+            (None, _) => return Answer::Refused("nothing is prepared".to_owned()),
         },
         Order::CountInvalid => shared.reloads.count(ReloadOutcome::Invalid),
         Order::CountRefused => shared.reloads.count(ReloadOutcome::Refused),
+        Order::Listen { .. } | Order::Admin | Order::Start => {
+            return Answer::Refused("not while the router runs".to_owned());
+        }
     }
     Answer::Done
 }
 
 async fn reload(shared: &Shared, reloader: &Reloader, file: &Path) {
-    match reloader.prepare(file) {
-        Ok(prepared) => reloader.commit(prepared).await,
+    let prepared = reloader.prepare(file).and_then(|prepared| {
+        let sockets = reloader.bind(&prepared)?;
+        Ok((prepared, sockets))
+    });
+    match prepared {
+        Ok((prepared, sockets)) => reloader.commit(prepared, sockets).await,
         Err(error) => {
             shared.reloads.count(error.outcome());
             error!("not reloaded, the former configuration stays in force: {error}");

@@ -1,4 +1,4 @@
-//! The router: binds, drops privileges, then accepts, peeks, routes and hands over. One file per step of a connection.
+//! The router: gets its sockets, drops privileges, then accepts, peeks, routes and hands over. One file per step of a connection.
 
 mod accept;
 mod access;
@@ -8,7 +8,6 @@ mod connection_id;
 mod cut_through;
 mod health;
 mod lifetime;
-mod listen;
 mod live;
 pub mod outcome;
 mod passthrough;
@@ -21,7 +20,8 @@ mod reject;
 mod rejection;
 mod reload;
 mod site;
-mod socket_options;
+pub(crate) mod socket_options;
+mod sources;
 mod terminate;
 mod terminator_link;
 mod worker;
@@ -30,7 +30,6 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use ::connection::{AccessLog, Drain, descriptors};
 use config::AccessLogPath;
@@ -52,15 +51,16 @@ use crate::config_file::{ConfigFile, fingerprint};
 use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
 use crate::identity::router_identity;
+use crate::listening::ListeningSockets;
 use crate::metrics::WorkerCounters;
 use crate::names;
+use crate::supervision::Answer;
 
 /// Runs the router until it is drained.
 pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let seen = fingerprint(config_file);
     let config = load(config_file)?;
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
-    let workers = config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
 
     // First, so that no signal finds sockets and steering in place and nobody who would drain them.
     let runtime =
@@ -75,13 +75,17 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         warn!(%error, "the soft limit of open files stays as it is");
     }
     // All that may need root happens here, and nothing else.
-    let sockets = config
-        .listeners
-        .iter()
-        .map(|listener| listen::bind(listener, workers))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Failure::System(error.to_string()))?;
-    let admin_sockets = AdminSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
+    let mut listening = match &authority {
+        Authority::Supervisor { line, .. } => match runtime.block_on(line.wait_for_start()) {
+            Some(listening) => listening,
+            None => return Ok(()),
+        },
+        _ => ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?,
+    };
+    let workers = listening.workers();
+    let missing = |name| Failure::System(format!("listener {name}: the supervisor has no sockets for it"));
+    let sockets = listening.in_order_of(&config).map_err(missing)?;
+    let admin_sockets = AdminSockets::beside(listening.admin, &config);
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     let cut_through = cut_through::Started::load(&config);
     // Last, because it takes the connections from the process before.
@@ -107,6 +111,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let (started, changes) = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
     info!(tenants, "ready");
     let reloader = Reloader::new(Arc::clone(&shared), changes);
+    if let Authority::Supervisor { line, .. } = &authority {
+        runtime.block_on(line.answer(&Answer::Done));
+    }
     runtime.block_on(lifetime::run(&shared, &reloader, workers, drain, authority, signals));
     for worker in started {
         match worker.join() {

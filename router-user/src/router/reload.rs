@@ -1,7 +1,6 @@
 //! Replaces the policy by that of another configuration: everything that can fail comes first and changes nothing, then
 //! all workers change over.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,8 +12,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::listen::{self, BindError};
 use super::worker::{Change, Shared};
+use crate::listening::{BindError, Bound};
 
 label_set! {
     /// How a reload ended: label `outcome` of `sni_router_config_reloads_total`.
@@ -39,8 +38,6 @@ pub struct Reloads {
 #[derive(Debug)]
 pub(super) struct Prepared {
     config: Config,
-    /// Of the listeners that are new or have another address: one socket per worker.
-    sockets: Vec<(String, Vec<TcpListener>)>,
 }
 
 /// Why the former configuration stays in force.
@@ -97,33 +94,34 @@ impl Reloader {
         Self { shared, workers }
     }
 
-    /// Reads the file and makes what it needs beyond what there is. Dropping the result undoes it.
+    /// Reads the file. Dropping the result undoes it.
     pub(super) fn prepare(&self, file: &Path) -> Result<Prepared, ReloadError> {
         let config = Config::load(file)?;
+        let fixed = self.shared.policy.current().config.fixed_fields_that_differ(&config);
+        if fixed.is_empty() { Ok(Prepared { config }) } else { Err(ReloadError::Fixed(fixed)) }
+    }
+
+    /// Binds the sockets that the configuration needs beyond those that there are, where no supervisor does.
+    pub(super) fn bind(&self, prepared: &Prepared) -> Result<Vec<Bound>, ReloadError> {
         let before = self.shared.policy.current();
-        let fixed = before.config.fixed_fields_that_differ(&config);
-        if !fixed.is_empty() {
-            return Err(ReloadError::Fixed(fixed));
-        }
         let is_bound = |wanted: &&config::Listener| {
             let known = before.config.listeners.iter().find(|known| known.name == wanted.name);
             known.is_some_and(|known| known.address == wanted.address)
         };
-        let missing = config.listeners.iter().filter(|wanted| !is_bound(wanted));
-        let sockets = missing.map(|listener| Ok((listener.name.clone(), listen::bind(listener, self.workers.len())?)));
-        let sockets = sockets.collect::<Result<_, BindError>>()?;
-        Ok(Prepared { config, sockets })
+        let missing = prepared.config.listeners.iter().filter(|wanted| !is_bound(wanted));
+        Ok(missing.map(|listener| Bound::bind(listener, self.workers.len())).collect::<Result<_, _>>()?)
     }
 
-    /// Puts it in force. Resolves when every worker serves by it.
-    pub(super) async fn commit(&self, prepared: Prepared) {
+    /// Puts it in force, with the sockets of the listeners that are new or have another address. Resolves when every
+    /// worker serves by it.
+    pub(super) async fn commit(&self, prepared: Prepared, sockets: Vec<Bound>) {
         let began = Instant::now();
-        let Prepared { config, sockets } = prepared;
+        let Prepared { config } = prepared;
         let policy = Arc::new(self.shared.policy.current().succeed(config));
-        for (name, _) in &sockets {
+        for Bound { name, .. } in &sockets {
             info!(listener = name, "listening");
         }
-        let mut sockets: Vec<_> = sockets.into_iter().map(|(name, own)| (name, own.into_iter())).collect();
+        let mut sockets: Vec<_> = sockets.into_iter().map(|bound| (bound.name, bound.sockets.into_iter())).collect();
         let applied = self.workers.iter().map(|worker| {
             let own = sockets.iter_mut().filter_map(|(name, sockets)| Some((name.clone(), sockets.next()?))).collect();
             let (applied, is_applied) = oneshot::channel();

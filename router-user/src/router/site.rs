@@ -4,11 +4,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::{Listener, Mode, Startup};
+use config::{Listener, Mode, PerSource, Startup};
 
 use super::peek::Peeker;
 use super::permits::Permits;
 use super::policy::{Policy, TenantState};
+use super::sources::Sources;
 use super::terminator_link::{Asking, TerminatorLink};
 use crate::demand::demand_socket;
 use crate::metrics::TenantCounters;
@@ -72,8 +73,9 @@ impl Destination {
                     Startup::Always => None,
                     Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
                 };
-                let socket = config.handoff_socket(name);
-                Some(TerminatorLink::new(socket, demand, Arc::clone(&policy.names), Arc::clone(&tenant.settings)))
+                let waits = Arc::clone(&tenant.counters[worker].handoff_waits);
+                let (names, settings) = (Arc::clone(&policy.names), Arc::clone(&tenant.settings));
+                Some(TerminatorLink::new(config.handoff_socket(name), demand, waits, names, settings))
             }
         };
         Self { counters: Arc::clone(&tenant.counters[worker]), tenant, terminator }
@@ -114,6 +116,11 @@ impl Listening {
 
     pub(super) fn permits(&self) -> Arc<Permits> {
         Arc::clone(&self.site.policy.permits[self.index])
+    }
+
+    /// What a source may use, and what each one uses.
+    pub(super) fn sources(&self) -> Option<(&PerSource, &Arc<Sources>)> {
+        self.settings().per_source.as_ref().zip(self.site.policy.sources[self.index].as_ref())
     }
 
     pub(super) fn peeker(&self) -> &Peeker {

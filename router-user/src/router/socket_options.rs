@@ -14,7 +14,7 @@ pub(super) fn set_receive_low_water_mark(socket: impl AsFd, bytes: usize) -> io:
 
 /// TCP_DEFER_ACCEPT: a connection reaches accept(2) with its first bytes, which spares one wake-up per connection, or
 /// after about `patience` without any (tcp(7); rounded up to a number of SYN-ACK retransmissions).
-pub(super) fn set_defer_accept(socket: impl AsFd, patience: Duration) -> io::Result<()> {
+pub(crate) fn set_defer_accept(socket: impl AsFd, patience: Duration) -> io::Result<()> {
     let seconds = patience.as_secs().max(1).try_into().unwrap_or(libc::c_int::MAX);
     set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::connection::handoff::{Handoff, HandoffError, HandoffSender};
+use ::connection::handoff::{Handoff, HandoffError, HandoffSender, HandoffWaits};
 use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -26,6 +26,7 @@ pub(super) struct TerminatorLink {
     connecting: Mutex<()>,
     /// Where the terminator is started by a connection.
     asking: Option<Asking>,
+    waits: Arc<HandoffWaits>,
     names: Arc<Names>,
     tenant: Arc<Tenant>,
 }
@@ -62,8 +63,14 @@ pub(super) struct TerminatorUnavailable {
 
 impl TerminatorLink {
     /// A link that is not connected yet.
-    pub(super) fn new(socket: PathBuf, asking: Option<Asking>, names: Arc<Names>, tenant: Arc<Tenant>) -> Self {
-        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking, names, tenant }
+    pub(super) fn new(
+        socket: PathBuf,
+        asking: Option<Asking>,
+        waits: Arc<HandoffWaits>,
+        names: Arc<Names>,
+        tenant: Arc<Tenant>,
+    ) -> Self {
+        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking, waits, names, tenant }
     }
 
     /// Whether nobody is expected to be there unless asked for.
@@ -92,7 +99,7 @@ impl TerminatorLink {
             };
             match timeout_at(deadline, attempt).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) if error.is_gone() => reason = error.to_string(),
+                Ok(Err(error)) if error.can_pass() => reason = error.to_string(),
                 Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
                 Err(_elapsed) => return Err(self.unavailable(reason)),
             }
@@ -114,7 +121,7 @@ impl TerminatorLink {
         if let Some(sender) = self.connected() {
             return Ok(sender);
         }
-        let sender = Rc::new(HandoffSender::connect(&self.socket)?);
+        let sender = Rc::new(HandoffSender::connect(&self.socket)?.counting(Arc::clone(&self.waits)));
         // Ahead of the first connection, for a terminator that has just been started. Later changes are told by
         // `names::announce`.
         for resolved in self.names.of(&self.tenant) {

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,12 +13,13 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::memory_groups::out_of_memory_kills;
 use super::on_demand::OnDemand;
-use crate::supervision::Line;
+use crate::listening::ListeningSockets;
+use crate::supervision::{Answer, Line};
 
 /// What a child is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub(super) struct Child {
     arguments: Vec<OsString>,
     /// True once somebody else has taken its place.
     retired: watch::Receiver<bool>,
-    /// Where to put the line to a router.
-    line: Option<RouterLine>,
+    /// What a router finds when it comes.
+    seat: Option<Seat>,
     /// Where its memory is limited.
     memory_group: Option<PathBuf>,
     /// Where the child is started when it is asked for.
@@ -48,6 +50,33 @@ pub(super) struct Child {
 
 /// The line to the router that runs, if one does.
 pub(super) type RouterLine = Arc<Mutex<Option<Line>>>;
+
+/// The place of the router: what its processes find there, and where they leave the line to themselves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seat {
+    pub(super) line: RouterLine,
+    pub(super) sockets: Sockets,
+}
+
+/// The listening sockets, which outlive the router's processes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sockets(Arc<std::sync::Mutex<ListeningSockets>>);
+
+impl Sockets {
+    pub(super) fn new(sockets: ListeningSockets) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(sockets)))
+    }
+
+    /// Looks at them or changes them.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut ListeningSockets) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Closes all of them: once the router has closed its own, connections are refused.
+    pub(super) fn close(&self) {
+        self.with(|sockets| *sockets = ListeningSockets::default());
+    }
+}
 
 /// Retires a terminator: it takes nothing new, and ends when its last connection has.
 #[derive(Debug)]
@@ -81,7 +110,7 @@ pub(super) enum Ended {
 }
 
 impl Child {
-    pub(super) fn router(program: &Path, config_file: &Path, line: RouterLine) -> Self {
+    pub(super) fn router(program: &Path, config_file: &Path, seat: Seat) -> Self {
         let arguments = vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()];
         let (_never, retired) = watch::channel(false);
         Self {
@@ -89,7 +118,7 @@ impl Child {
             program: program.into(),
             arguments,
             retired,
-            line: Some(line),
+            seat: Some(seat),
             memory_group: None,
             on_demand: None,
             is_wanted: true,
@@ -115,7 +144,7 @@ impl Child {
             program: program.into(),
             arguments,
             retired,
-            line: None,
+            seat: None,
             memory_group: None,
             on_demand: None,
             is_wanted: true,
@@ -145,7 +174,7 @@ impl Child {
             program: self.program.clone(),
             arguments: self.arguments.clone(),
             retired: self.retired.clone(),
-            line: self.line.clone(),
+            seat: self.seat.clone(),
             memory_group: self.memory_group.clone(),
             on_demand: self.on_demand.clone(),
             is_wanted: true,
@@ -222,11 +251,11 @@ impl Child {
 
     async fn run_once(&mut self, stop: &mut watch::Receiver<StopPhase>) -> io::Result<ExitStatus> {
         // Its end tells the child that the supervisor is gone.
-        let (stdin, line) = match &self.line {
+        let (stdin, seat) = match &self.seat {
             None => (Stdio::piped(), None),
-            Some(_) => {
+            Some(seat) => {
                 let (ours, theirs) = Line::pair()?;
-                (theirs.into(), Some(ours))
+                (theirs.into(), Some((seat.clone(), ours)))
             }
         };
         let mut process = Command::new(&self.program)
@@ -240,15 +269,19 @@ impl Child {
         // wait() closes the child's standard input, so the lifeline is held apart from it.
         let _lifeline = process.stdin.take();
         info!(process = %self.role, pid = pid.map(Pid::as_raw), "started");
-        if let Some(slot) = &self.line {
-            *slot.lock().await = line;
-        }
+        let mut taking_seat = pin!(async {
+            if let Some((seat, line)) = seat {
+                take_seat(&seat, line).await;
+            }
+            std::future::pending::<()>().await;
+        });
         // Dropping wait() loses nothing: it can be called again (tokio::process::Child::wait).
         let started = tokio::time::Instant::now();
         let mut retiring = false;
         loop {
             tokio::select! {
                 status = process.wait() => return status,
+                () = &mut taking_seat => {}
                 () = wanted_again(&mut self.on_demand, started), if !retiring && !self.has_successor => {
                     self.has_successor = true;
                     if let Some(on_demand) = &self.on_demand {
@@ -264,6 +297,7 @@ impl Child {
         }
         tokio::select! {
             status = process.wait() => return status,
+            () = &mut taking_seat => {}
             _ = stop.wait_for(|phase| *phase == StopPhase::Now) => tell(pid, Signal::SIGTERM),
         }
         match timeout(LAST_WORDS, process.wait()).await {
@@ -291,6 +325,24 @@ impl std::fmt::Display for Role {
             Self::Router => write!(f, "router"),
             Self::Terminator { tenant } => write!(f, "terminator/{tenant}"),
         }
+    }
+}
+
+/// Gives a router that starts its sockets. Orders may be given from the moment on at which it serves.
+async fn take_seat(seat: &Seat, line: Line) {
+    *seat.line.lock().await = None;
+    let started = async {
+        let sockets = seat.sockets.with(|sockets| sockets.share())?;
+        line.give_start(&sockets).await?;
+        // Ours end here, so that nobody but the router has a listener that a reload takes away.
+        drop(sockets);
+        line.wait_for_answer().await
+    };
+    match started.await {
+        Ok(Answer::Done) => *seat.line.lock().await = Some(line),
+        Ok(Answer::Refused(why)) => warn!(why, "the router does not start"),
+        // It says why itself, if it can, and its end is seen.
+        Err(error) => debug!(%error, "the router has not started"),
     }
 }
 

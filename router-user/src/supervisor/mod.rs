@@ -1,5 +1,5 @@
-//! `sni-router run`: starts the router and the terminators, restarts what crashes, passes on a drain, reloads.
-//! Parses no network input and opens no key file.
+//! `sni-router run`: binds the listening sockets, starts the router and the terminators, restarts what crashes, passes on a
+//! drain, reloads. Accepts no connection, parses no network input and opens no key file.
 
 mod backoff;
 mod child;
@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::child::{Child, Ended, Retirement, Role, RouterLine, StopPhase};
+use self::child::{Child, Ended, Retirement, Role, Seat, Sockets, StopPhase};
 use self::memory_groups::MemoryGroups;
 use self::on_demand::OnDemand;
 use self::reload::{News, Reloader};
@@ -33,6 +33,7 @@ use crate::config_file::{ConfigFile, fingerprint};
 use crate::demand::{Demands, bind_demand};
 use crate::failure::Failure;
 use crate::identity::{Identity, router_identity};
+use crate::listening::ListeningSockets;
 
 /// Runs until a signal ends it, or until the router cannot start.
 pub fn run(config_file: &Path) -> Result<(), Failure> {
@@ -46,10 +47,12 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
             "not started as root: router and terminators share this user's uid, so a tenant's keys are protected by its process alone"
         );
     }
+    let sockets = ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
+    let seat = Seat { sockets: Sockets::new(sockets), ..Seat::default() };
     let (news, heard) = unbounded_channel();
     let demands = Demands::default();
     let groups = MemoryGroups::new(&config.runtime_dir);
-    let (router, terminators) = start(&config, &runtime_dir.config(), &news, &demands, &groups)?;
+    let terminators = start(&config, &runtime_dir.config(), &seat, &news, &demands, &groups)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,7 +63,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         tokio::spawn(demands.clone().hear(socket));
         let file = ConfigFile::new(config_file, seen);
         let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, runtime_dir, router, terminators, news, demands, groups }, heard).await
+        supervise(Reloader { file, config, runtime_dir, seat, terminators, news, demands, groups }, heard).await
     })
 }
 
@@ -75,14 +78,14 @@ fn prepare(config: &Config, text: &str, router: Identity) -> Result<RuntimeDir, 
 fn start(
     config: &Config,
     config_file: &Path,
+    seat: &Seat,
     news: &UnboundedSender<News>,
     demands: &Demands,
     groups: &MemoryGroups,
-) -> Result<(RouterLine, HashMap<String, Retirement>), Failure> {
+) -> Result<HashMap<String, Retirement>, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
-    let line = RouterLine::default();
-    let _ = news.send(News::Start(Child::router(&program, config_file, line.clone())));
+    let _ = news.send(News::Start(Child::router(&program, config_file, seat.clone())));
     let program = terminator::program_for(config)?;
     let mut terminators = HashMap::new();
     for tenant in &config.tenants {
@@ -100,7 +103,7 @@ fn start(
             terminators.insert(tenant.name.clone(), retirement);
         }
     }
-    Ok((line, terminators))
+    Ok(terminators)
 }
 
 /// Terminators drain after the router has handed over what it had accepted, which its hello deadline bounds.
@@ -115,6 +118,7 @@ async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>) -> Res
     let mut patience = Duration::ZERO;
     let mut failure = None;
     let reload = Arc::new(Notify::new());
+    let sockets = reloader.seat.sockets.clone();
     // Ends with this task; what it has begun is finished by the children that it has started.
     let reloader = tokio::spawn(reloader.run(Arc::clone(&reload)));
     let mut terminators_drain_at = None;
@@ -146,6 +150,7 @@ async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>) -> Res
                 Wish::Stop => if *stop.borrow() == StopPhase::Running {
                     info!("draining; a second signal stops at once");
                     reloader.abort();
+                    sockets.close();
                     advance(&stop, StopPhase::Router);
                     terminators_drain_at = Some(tokio::time::Instant::now() + patience + HANDOFF_GRACE);
                 } else {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::child::{Child, Retirement, RouterLine};
+use super::child::{Child, Retirement, Seat};
 use super::memory_groups::MemoryGroups;
 use super::on_demand::OnDemand;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
@@ -24,6 +24,7 @@ use super::terminator;
 use crate::config_file::ConfigFile;
 use crate::demand::Demands;
 use crate::failure::Failure;
+use crate::listening::{BindError, Bound};
 use crate::supervision::{Answer, Order};
 
 /// What the supervisor's main task has to know of a reload.
@@ -42,7 +43,7 @@ pub(super) struct Reloader {
     /// The configuration in force.
     pub(super) config: Config,
     pub(super) runtime_dir: RuntimeDir,
-    pub(super) router: RouterLine,
+    pub(super) seat: Seat,
     /// Of the terminators in service, by their tenants.
     pub(super) terminators: HashMap<String, Retirement>,
     pub(super) news: UnboundedSender<News>,
@@ -63,6 +64,8 @@ enum NotReloaded {
     ByRouter(String),
     #[error("{0}")]
     RuntimeDir(#[from] RuntimeDirError),
+    #[error("{0}")]
+    Bind(#[from] BindError),
     #[error("{0}")]
     Terminator(Failure),
     #[error("the router does not answer: {0}")]
@@ -88,7 +91,7 @@ impl Reloader {
     async fn reload(&mut self) -> Result<(), NotReloaded> {
         let text = Config::read_file(self.file.path())?;
         self.runtime_dir.propose_config(&text)?;
-        self.give(Order::Prepare).await?;
+        self.give(&Order::Prepare).await?;
         // Both parse at the same time, and both find the same.
         let config = Config::of_file(self.file.path(), &text);
         let prepared = self.answer().await;
@@ -100,9 +103,13 @@ impl Reloader {
             return Err(NotReloaded::Refused(message));
         }
         let program = terminator::program_for(&config).map_err(NotReloaded::Terminator)?;
+        let sockets = self.seat.sockets.with(|bound| bound.bind_missing(&config))?;
         // From here on there is no way back, and nothing that would need one.
         self.runtime_dir.add_tenants(&config)?;
+        let shared = sockets.iter().map(Bound::share).collect::<io::Result<Vec<_>>>()?;
         self.runtime_dir.adopt_config()?;
+        // A router that starts from here on finds both, the configuration and its sockets.
+        self.seat.sockets.with(|bound| bound.move_to(&config, sockets));
         let _ = self.news.send(News::HelloTimeout(super::longest_hello(&config)));
         let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
         let replaced: Vec<&str> = after
@@ -140,10 +147,11 @@ impl Reloader {
             retiring.extend(ended.ok().flatten());
         }
         // A router that has crashed meanwhile has come up with the new configuration.
-        let committed = match self.give(Order::Commit).await {
+        let committed = match self.give_commit(&shared).await {
             Ok(()) => self.answer().await,
             Err(error) => Err(error),
         };
+        drop(shared);
         if let Err(error) = committed {
             warn!("the router starts again: {error}");
         }
@@ -171,18 +179,21 @@ impl Reloader {
             NotReloaded::Unreadable(_) => Order::CountInvalid,
             // It has counted what it refused itself; who is not there counts nothing.
             NotReloaded::Invalid(_) | NotReloaded::ByRouter(_) | NotReloaded::Router(_) => return,
-            NotReloaded::Refused(_) | NotReloaded::RuntimeDir(_) | NotReloaded::Terminator(_) => Order::CountRefused,
+            NotReloaded::Refused(_)
+            | NotReloaded::RuntimeDir(_)
+            | NotReloaded::Bind(_)
+            | NotReloaded::Terminator(_) => Order::CountRefused,
         };
-        if self.give(order).await.is_ok() {
+        if self.give(&order).await.is_ok() {
             let _ = self.answer().await;
         }
     }
 
     /// Gives the router an order; one that is just starting is waited for.
-    async fn give(&self, order: Order) -> Result<(), NotReloaded> {
+    async fn give(&self, order: &Order) -> Result<(), NotReloaded> {
         let patience = Instant::now() + ROUTER_PATIENCE;
         loop {
-            if let Some(line) = &mut *self.router.lock().await {
+            if let Some(line) = &*self.seat.line.lock().await {
                 return Ok(line.give(order).await?);
             }
             if Instant::now() >= patience {
@@ -192,10 +203,18 @@ impl Reloader {
         }
     }
 
+    /// Has the router change over, with these sockets besides those that it has.
+    async fn give_commit(&self, sockets: &[Bound]) -> Result<(), NotReloaded> {
+        let line = self.seat.line.lock().await;
+        let line = line.as_ref().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
+        line.give_listeners(sockets).await?;
+        Ok(line.give(&Order::Commit).await?)
+    }
+
     /// The answer to the last order.
     async fn answer(&self) -> Result<(), NotReloaded> {
-        let mut line = self.router.lock().await;
-        let line = line.as_mut().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
+        let line = self.seat.line.lock().await;
+        let line = line.as_ref().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
         match timeout(ROUTER_PATIENCE, line.wait_for_answer()).await {
             Ok(Ok(Answer::Done)) => Ok(()),
             Ok(Ok(Answer::Refused(why))) => Err(NotReloaded::ByRouter(why)),

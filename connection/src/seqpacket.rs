@@ -1,4 +1,4 @@
-//! The Unix sockets of the channel and their registration with tokio, which has no SOCK_SEQPACKET type of its own.
+//! Unix sockets that keep messages whole, and their registration with tokio, which has no SOCK_SEQPACKET type of its own.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(super) fn seqpacket() -> rustix::io::Result<OwnedFd> {
+pub(crate) fn seqpacket() -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
@@ -18,6 +18,6 @@ pub(super) fn seqpacket() -> rustix::io::Result<OwnedFd> {
     reason = "the replacement is unsafe, because other types could close or exchange their descriptor while it is \
               registered; an OwnedFd that the AsyncFd owns cannot"
 )]
-pub(super) fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(socket, interest)
 }
