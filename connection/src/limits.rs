@@ -1,5 +1,6 @@
 //! What one tenant may use of a process: connections at one time, and how many begin in a second. One per tenant,
-//! shared by the workers without a lock. A reload changes the bounds, not what is counted.
+//! shared by the workers without a lock. A reload changes the bounds, not what is counted. The rule of rates also holds
+//! for others that are limited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -38,8 +39,7 @@ impl Limits {
     /// Other bounds from now on. Connections that were admitted without a bound are not counted under a new one.
     pub fn change(&self, most: Option<u32>, per_second: Option<u32>) {
         self.most.store(most.map_or(UNBOUNDED, |most| most as usize), Ordering::Relaxed);
-        let interval = per_second.map_or(0, |per_second| SECOND / u64::from(per_second.max(1)));
-        self.rate.interval.store(interval, Ordering::Relaxed);
+        self.rate.interval.store(per_second.map_or(0, interval), Ordering::Relaxed);
     }
 
     /// Admits one more, or says which bound it is that forbids it. What is not admitted uses up nothing.
@@ -61,7 +61,7 @@ impl Limits {
     fn spend(&self) -> Result<(), Exceeded> {
         match self.rate.interval.load(Ordering::Relaxed) {
             0 => Ok(()),
-            interval if self.rate.allows(interval, self.rate.start.elapsed().as_nanos() as u64) => Ok(()),
+            interval if spend(&self.rate.due, interval, self.rate.start.elapsed().as_nanos() as u64) => Ok(()),
             _ => Err(Exceeded::Rate),
         }
     }
@@ -75,27 +75,34 @@ impl Drop for Admission {
     }
 }
 
-/// The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a second's worth at once, then evenly.
+/// One more at the time `now`, if the rate allows it: the generic cell rate algorithm (ITU-T I.371, virtual scheduling),
+/// a second's worth at once, then evenly. `due` is when the next one would come if all so far had been evenly spread;
+/// whoever has a `due` in the past is as good as new. All in nanoseconds.
+pub fn spend(due: &AtomicU64, interval: u64, now: u64) -> bool {
+    let spend = |due: u64| {
+        let next = due.max(now) + interval;
+        (next <= now + SECOND).then_some(next)
+    };
+    due.try_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
+}
+
+/// Nanoseconds between two that are evenly spread.
+pub fn interval(per_second: u32) -> u64 {
+    SECOND / u64::from(per_second.max(1))
+}
+
 #[derive(Debug)]
 struct Rate {
     start: Instant,
-    /// Between two that are evenly spread, in nanoseconds; 0 means no bound.
+    /// See [`interval`]; 0 means no bound.
     interval: AtomicU64,
-    /// Nanoseconds after `start` at which the next one would come if all so far had been evenly spread.
+    /// See [`spend`]; after `start`.
     due: AtomicU64,
 }
 
 impl Rate {
     fn new() -> Self {
         Self { start: Instant::now(), interval: AtomicU64::new(0), due: AtomicU64::new(0) }
-    }
-
-    fn allows(&self, interval: u64, now: u64) -> bool {
-        let spend = |due: u64| {
-            let next = due.max(now) + interval;
-            (next <= now + SECOND).then_some(next)
-        };
-        self.due.try_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
     }
 }
 
@@ -120,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_second_s_worth_at_once_then_evenly() {
-        let rate = Rate::new();
-        let allowed = |now| (0..100).filter(|_| rate.allows(SECOND / 10, now)).count();
+        let due = AtomicU64::new(0);
+        let allowed = |now| (0..100).filter(|_| spend(&due, interval(10), now)).count();
         assert_eq!(allowed(0), 10);
         assert_eq!(allowed(SECOND / 20), 0);
         assert_eq!(allowed(SECOND / 10), 1);

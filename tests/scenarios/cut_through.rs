@@ -15,6 +15,7 @@ mod path_mtu;
 mod reasons;
 mod reordering;
 mod site;
+mod source_limits;
 mod successor;
 mod suite;
 

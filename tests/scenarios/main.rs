@@ -40,6 +40,7 @@ mod resets;
 mod rotation;
 mod router_crash;
 mod silent_peers;
+mod source_limits;
 mod status;
 mod steer;
 mod supervisor_crash;

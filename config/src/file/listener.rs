@@ -45,6 +45,32 @@ pub(crate) struct ListenerFile {
     #[serde(default)]
     #[schemars(range(min = 1), extend("default" = MAX_CONNECTIONS))]
     pub(crate) max_connections: Field<u32>,
+    /// Bounds of what one source may use. Default: none.
+    #[serde(default)]
+    pub(crate) per_source: Field<PerSourceFile>,
+}
+
+/// Bounds of what one source may use. It needs `maxConnections` or `connectionRate`, so that there is a bound.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "PerSource")]
+pub(crate) struct PerSourceFile {
+    /// Connections of one source that the router itself holds for this listener at one time.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(crate) max_connections: Field<u32>,
+    /// New connections of one source per second; as many at once.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(crate) connection_rate: Field<u32>,
+    /// Leading bits of an IPv4 address that make a source.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 32), extend("default" = IPV4_PREFIX))]
+    pub(crate) ipv4_prefix: Field<u32>,
+    /// Leading bits of an IPv6 address that make a source.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 128), extend("default" = IPV6_PREFIX))]
+    pub(crate) ipv6_prefix: Field<u32>,
 }
 
 /// Bounds of reading the ClientHello.
@@ -94,3 +120,6 @@ pub(crate) const HELLO_BYTES: u32 = 65_536;
 pub(crate) const MIN_HELLO_BYTES: u32 = 512;
 /// OpenSSL stops at 131,396 bytes; the socket's receive buffer has to hold all of it while the router peeks.
 pub(crate) const MAX_HELLO_BYTES: u32 = 262_144;
+pub(crate) const IPV4_PREFIX: u32 = 32;
+/// What one subscriber gets at least (RFC 6177 section 2), who can take any address in it.
+pub(crate) const IPV6_PREFIX: u32 = 64;

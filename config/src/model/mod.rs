@@ -151,6 +151,21 @@ pub struct Listener {
     pub clients: ClientFilter,
     /// Connections that the router itself holds for this listener at one time.
     pub max_connections: usize,
+    /// Bounds of what one source may use; `None` means none.
+    pub per_source: Option<PerSource>,
+}
+
+/// Bounds of what one source may use of a listener; `None` means no bound, and one of them is `Some`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerSource {
+    /// Connections that the router itself holds at one time.
+    pub max_connections: Option<u32>,
+    /// New connections per second, as many at once.
+    pub connection_rate: Option<u32>,
+    /// Leading bits of an IPv4 address that make a source, at most 32.
+    pub ipv4_prefix: u8,
+    /// Leading bits of an IPv6 address that make a source, at most 128.
+    pub ipv6_prefix: u8,
 }
 
 /// Destinations that belong to a listener.

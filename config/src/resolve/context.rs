@@ -48,6 +48,12 @@ impl Context<'_> {
         None
     }
 
+    /// The value of a bound that may be missing; there is none then.
+    pub(super) fn bound(&self, field: &Field<u32>, name: &str) -> Option<Option<u32>> {
+        let bound = self.number(field, name, 1, 1..=u32::MAX);
+        bound.map(|bound| (!field.is_missing()).then_some(bound))
+    }
+
     /// The value of a duration within bounds; a missing one is `default`.
     pub(super) fn duration(
         &self,

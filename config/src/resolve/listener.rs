@@ -1,6 +1,7 @@
 //! Listeners of the file to those of the model.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -8,10 +9,10 @@ use super::context::Context;
 use crate::duration::Span;
 use crate::field::Field;
 use crate::file::{
-    ClientHelloFile, ClientsFile, ConfigFile, HELLO_BYTES, HELLO_TIMEOUT, ListenerFile, MAX_CONNECTIONS,
-    MAX_HELLO_BYTES, MIN_HELLO_BYTES, REJECT,
+    ClientHelloFile, ClientsFile, ConfigFile, HELLO_BYTES, HELLO_TIMEOUT, IPV4_PREFIX, IPV6_PREFIX, ListenerFile,
+    MAX_CONNECTIONS, MAX_HELLO_BYTES, MIN_HELLO_BYTES, PerSourceFile, REJECT,
 };
-use crate::model::{ClientFilter, ClientHelloLimits, Fallback, Listener, Steer};
+use crate::model::{ClientFilter, ClientHelloLimits, Fallback, Listener, PerSource, Steer};
 use crate::text::Text;
 use crate::yaml::quoted;
 
@@ -37,6 +38,8 @@ fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, 
     });
     let clients = clients(context, &file.clients);
     let max_connections = context.number(&file.max_connections, "maxConnections", MAX_CONNECTIONS, 1..=u32::MAX);
+    let per_source =
+        context.group(&file.per_source, "perSource", None, |context, file| per_source(&context, file).map(Some));
     Some(Listener {
         name: name?.0.0.clone(),
         address: address?.0.0,
@@ -47,6 +50,7 @@ fn listener(context: &Context<'_>, file: &ListenerFile, tenants: &HashMap<&str, 
         proxy_protocol_from: proxy_protocol_from?,
         clients: clients?,
         max_connections: max_connections? as usize,
+        per_source: per_source?,
     })
 }
 
@@ -69,6 +73,24 @@ fn client_hello(context: &Context<'_>, file: &ClientHelloFile) -> Option<ClientH
     let bounds = MIN_HELLO_BYTES..=MAX_HELLO_BYTES;
     let max_bytes = context.number(&file.max_bytes, "maxBytes", HELLO_BYTES, bounds);
     Some(ClientHelloLimits { timeout: timeout?, max_bytes: max_bytes? as usize })
+}
+
+fn per_source(context: &Context<'_>, file: &PerSourceFile) -> Option<PerSource> {
+    if file.max_connections.is_missing() && file.connection_rate.is_missing() {
+        let message = "needs `maxConnections` or `connectionRate`: without them it bounds nothing";
+        context.report.error(context.at, context.path, message);
+        return None;
+    }
+    let max_connections = context.bound(&file.max_connections, "maxConnections");
+    let connection_rate = context.bound(&file.connection_rate, "connectionRate");
+    let ipv4_prefix = context.number(&file.ipv4_prefix, "ipv4Prefix", IPV4_PREFIX, 1..=Ipv4Addr::BITS);
+    let ipv6_prefix = context.number(&file.ipv6_prefix, "ipv6Prefix", IPV6_PREFIX, 1..=Ipv6Addr::BITS);
+    Some(PerSource {
+        max_connections: max_connections?,
+        connection_rate: connection_rate?,
+        ipv4_prefix: u8::try_from(ipv4_prefix?).ok()?,
+        ipv6_prefix: u8::try_from(ipv6_prefix?).ok()?,
+    })
 }
 
 fn fallback(

@@ -215,18 +215,14 @@ fn health_check(context: &Context<'_>, file: &TenantFile) -> Option<Option<Healt
 fn limits(context: &Context<'_>, tenant: &TenantFile) -> Option<TenantLimits> {
     let is_passthrough = tenant.mode.value() == Some(&ModeFile::Passthrough);
     context.group(&tenant.limits, "limits", TenantLimits::default(), |context, file| {
-        let bound = |field: &Field<u32>, name| {
-            let bound = context.number(field, name, 1, 1..=u32::MAX);
-            bound.map(|bound| (!field.is_missing()).then_some(bound))
-        };
         if is_passthrough && !file.handshake_rate.is_missing() {
             let message = "is only for mode Terminate: this tenant's handshakes are its backends'";
             context.report.error(file.handshake_rate.key(), &context.path.field("handshakeRate"), message);
             return None;
         }
-        let max_connections = bound(&file.max_connections, "maxConnections");
-        let connection_rate = bound(&file.connection_rate, "connectionRate");
-        let handshake_rate = bound(&file.handshake_rate, "handshakeRate");
+        let max_connections = context.bound(&file.max_connections, "maxConnections");
+        let connection_rate = context.bound(&file.connection_rate, "connectionRate");
+        let handshake_rate = context.bound(&file.handshake_rate, "handshakeRate");
         Some(TenantLimits {
             max_connections: max_connections?,
             connection_rate: connection_rate?,

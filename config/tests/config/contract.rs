@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{
     AccessLogPath, CertificateSource, ClientTrust, ClientValidation, Config, DataPath, Fallback, LoadError, Mode,
-    SandboxPolicy, Startup, Terminate, TlsVersion, User,
+    PerSource, SandboxPolicy, Startup, Terminate, TlsVersion, User,
 };
 
 use crate::texts::{BASE, changed, spoiled};
@@ -111,13 +111,17 @@ fn what_is_written_wins_over_the_defaults() {
     let config = changed(
         "onUnmatched: Reject",
         "onUnmatched: acme\n    onNoServerName: pinniped\n    clientHello: { timeout: 250ms, maxBytes: 4096 }\n    \
-         clients: { allow: [\"::/0\"], deny: [\"192.0.2.0/24\"] }\n    maxConnections: 7",
+         clients: { allow: [\"::/0\"], deny: [\"192.0.2.0/24\"] }\n    maxConnections: 7\n    \
+         perSource: { maxConnections: 50, connectionRate: 20, ipv4Prefix: 24 }",
     );
     let listener = &config.listeners[0];
     assert_eq!((listener.on_unmatched, listener.on_no_server_name), (Fallback::Tenant(1), Fallback::Tenant(0)));
     assert_eq!((listener.client_hello.timeout, listener.client_hello.max_bytes), (Duration::from_millis(250), 4096));
     assert_eq!((listener.clients.allow[0].to_string(), listener.max_connections), ("::/0".to_owned(), 7));
     assert_eq!(listener.clients.deny[0].to_string(), "192.0.2.0/24");
+    let per_source =
+        PerSource { max_connections: Some(50), connection_rate: Some(20), ipv4_prefix: 24, ipv6_prefix: 64 };
+    assert_eq!(listener.per_source, Some(per_source));
 
     let config = changed(
         "        - { secretDir: /etc/tenants/acme }",

@@ -198,6 +198,21 @@ fn numbers_and_durations_have_bounds() {
         ],
     );
     spoiled(
+        "onUnmatched: Reject",
+        "perSource: { maxConnections: 0, connectionRate: 0, ipv4Prefix: 33, ipv6Prefix: 0 }",
+        &[
+            "5:34: listeners[0].perSource.maxConnections: is 0, and must be from 1 to 4294967295",
+            "5:53: listeners[0].perSource.connectionRate: is 0, and must be from 1 to 4294967295",
+            "5:68: listeners[0].perSource.ipv4Prefix: is 33, and must be from 1 to 32",
+            "5:84: listeners[0].perSource.ipv6Prefix: is 0, and must be from 1 to 128",
+        ],
+    );
+    spoiled(
+        "onUnmatched: Reject",
+        "perSource: { ipv4Prefix: 24 }",
+        &["5:16: listeners[0].perSource: needs `maxConnections` or `connectionRate`: without them it bounds nothing"],
+    );
+    spoiled(
         "mode: Passthrough",
         "mode: Passthrough\n    connectTimeout: 0s\n    idleTimeout: 169h\n    drainTimeout: 25h",
         &[

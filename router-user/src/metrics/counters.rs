@@ -24,6 +24,8 @@ pub struct WorkerCounters {
     fallbacks: [AtomicU64; Fallback::ALL.len()],
     /// accept(2) calls that failed for lack of descriptors or memory.
     pub accept_errors: AtomicU64,
+    /// Connections that count for no source, because its places in the table are taken.
+    pub sources_not_counted: AtomicU64,
     /// Bytes of whole hellos on the wire.
     pub hello_bytes: Histogram,
     /// Seconds from accept to the whole hello.
@@ -57,6 +59,7 @@ impl WorkerCounters {
             cut_through: AtomicU64::new(0),
             fallbacks: zeroes(),
             accept_errors: AtomicU64::new(0),
+            sources_not_counted: AtomicU64::new(0),
             hello_bytes: Histogram::new(HELLO_BYTES_BOUNDS),
             hello_seconds: Histogram::new(SECONDS_BOUNDS),
         }

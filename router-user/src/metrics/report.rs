@@ -86,6 +86,10 @@ fn connections(
     page.family(name, "counter", "accept(2) calls that failed for lack of descriptors or memory.");
     let errors: u64 = workers.iter().map(|worker| worker.accept_errors.load(Ordering::Relaxed)).sum();
     page.sample(name, &[], errors);
+    let name = "sni_router_sources_not_counted_total";
+    page.family(name, "counter", "Connections beyond perSource's reach: too many other sources at one time.");
+    let count: u64 = workers.iter().map(|worker| worker.sources_not_counted.load(Ordering::Relaxed)).sum();
+    page.sample(name, &[], count);
 }
 
 fn hellos(page: &mut Exposition, workers: &[Arc<WorkerCounters>]) {

@@ -16,6 +16,7 @@ use super::connection::serve;
 use super::live::LiveGuard;
 use super::permits::Permits;
 use super::site::Listening;
+use super::sources::SourceAdmission;
 use super::worker::Worker;
 
 /// Accepts until the drain, or until the other side of `closed` is gone; what the kernel has already completed by then is
@@ -59,6 +60,8 @@ type Accepted = (OwnedSemaphorePermit, TcpStream, SocketAddr);
 /// What a connection occupies as long as anything of it is there.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// One of its source's connections, where these are counted.
+    pub(super) source: Option<SourceAdmission>,
     _permit: OwnedSemaphorePermit,
     _live: LiveGuard,
 }
@@ -72,7 +75,7 @@ async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted>
 fn start(worker: &Rc<Worker>, listening: &mut Listening, (permit, stream, client): Accepted) {
     listening.refresh(worker.site());
     let (worker, listening) = (worker.clone(), listening.clone());
-    let held = Held { _permit: permit, _live: worker.live.enter() };
+    let held = Held { source: None, _permit: permit, _live: worker.live.enter() };
     tokio::task::spawn_local(async move { serve(&worker, listening, stream, client, held).await });
 }
 

@@ -1,8 +1,9 @@
 //! The path of one connection, top to bottom: admit, peek, route, then passthrough, hand-off or rejection.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use ::connection::limits::{Admission, Exceeded};
@@ -18,6 +19,7 @@ use super::peek::{Hello, PeekError};
 use super::proxy_header::{self, Addresses};
 use super::rejection::{Answer, Rejection};
 use super::site::{Destination, Listening};
+use super::sources::SourceAdmission;
 use super::worker::Worker;
 use super::{passthrough, reject, terminate};
 use crate::routing::{Decision, Question, admits};
@@ -55,7 +57,13 @@ impl Arrival {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: TcpStream, peer: SocketAddr, held: Held) {
+pub(super) async fn serve(
+    worker: &Worker,
+    mut listening: Listening,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut held: Held,
+) {
     let listener = listening.settings();
     let accepted = Instant::now();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -84,6 +92,10 @@ pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: Tcp
     if !admits(&listener.clients, arrival.client.ip()) {
         let denied = Rejection::alert(ConnectionOutcome::ClientDenied, Alert::AccessDenied);
         return refuse(worker, stream, record, denied, "the listener denies this client".to_owned()).await;
+    }
+    match admit_source(worker, &listening, arrival.client.ip()) {
+        Ok(source) => held.source = source,
+        Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason.to_owned()).await,
     }
     let hello = match peek(worker, &arrival, listening.peeker().peek(&stream)).await {
         Ok(hello) => hello,
@@ -118,6 +130,25 @@ pub(super) async fn serve(worker: &Worker, mut listening: Listening, stream: Tcp
         }
         _ => terminate::serve(&destination, stream, &arrival, &hello, record).await,
     }
+}
+
+/// Before anything is read: a source over its bounds costs next to nothing.
+fn admit_source(
+    worker: &Worker,
+    listening: &Listening,
+    client: IpAddr,
+) -> Result<Option<SourceAdmission>, (Rejection, &'static str)> {
+    let Some((bounds, sources)) = listening.sources() else { return Ok(None) };
+    let (outcome, reason) = match sources.admit(bounds, client) {
+        Ok(Some(source)) => return Ok(Some(source)),
+        Ok(None) => {
+            worker.counters.sources_not_counted.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        Err(Exceeded::Connections) => (ConnectionOutcome::SourceMaxConnections, "perSource.maxConnections is reached"),
+        Err(Exceeded::Rate) => (ConnectionOutcome::SourceConnectionRate, "perSource.connectionRate is reached"),
+    };
+    Err((Rejection { outcome, answer: Answer::AlertInPassing(Alert::InternalError) }, reason))
 }
 
 /// What is given back at the connection's end, whoever sees it.

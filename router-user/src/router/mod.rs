@@ -21,6 +21,7 @@ mod rejection;
 mod reload;
 mod site;
 pub(crate) mod socket_options;
+mod sources;
 mod terminate;
 mod terminator_link;
 mod worker;

@@ -72,6 +72,10 @@ label_set! {
         MaxConnections = "max_connections",
         /// The tenant has had as many new connections as it may in a second (`limits.connectionRate`).
         ConnectionRate = "connection_rate",
+        /// The source has as many connections as it may (`perSource.maxConnections`).
+        SourceMaxConnections = "source_max_connections",
+        /// The source has had as many new connections as it may in a second (`perSource.connectionRate`).
+        SourceConnectionRate = "source_connection_rate",
         /// The tenant's terminator was not there, or full, until the deadline.
         TerminatorUnavailable = "terminator_unavailable",
         /// No tenant claims the name.

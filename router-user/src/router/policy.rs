@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::connection::{Backends, Limits};
-use config::{Config, Mode, Tenant};
+use config::{Config, Listener, Mode, Tenant};
 use tokio::sync::watch;
 
 use super::permits::Permits;
+use super::sources::Sources;
 use crate::metrics::TenantCounters;
 use crate::routing::Routing;
 
@@ -21,6 +22,8 @@ pub struct Policy {
     pub routing: Routing,
     /// One per listener, in the order of the configuration; a permit lives as long as the router holds the connection.
     pub permits: Vec<Arc<Permits>>,
+    /// The same for what their sources use; `None` where that has no bound.
+    pub sources: Vec<Option<Arc<Sources>>>,
     /// One per tenant, in the order of the configuration.
     pub tenants: Vec<Arc<TenantState>>,
 }
@@ -42,8 +45,15 @@ impl Policy {
     /// The policy of a router that starts, with `workers` workers.
     pub fn new(config: Config, workers: usize) -> Self {
         let permits = config.listeners.iter().map(|listener| Arc::new(Permits::new(listener.max_connections)));
+        let sources = config.listeners.iter().map(new_sources);
         let tenants = config.tenants.iter().map(|tenant| Arc::new(TenantState::new(tenant, workers)));
-        Self { routing: Routing::new(&config), permits: permits.collect(), tenants: tenants.collect(), config }
+        Self {
+            routing: Routing::new(&config),
+            permits: permits.collect(),
+            sources: sources.collect(),
+            tenants: tenants.collect(),
+            config,
+        }
     }
 
     /// The policy of the next configuration. From here on the bounds of connections are the new ones. Needs a runtime.
@@ -64,17 +74,20 @@ impl Policy {
             }
         });
         let tenants = tenants.collect();
-        let permits = config.listeners.iter().map(|listener| {
-            let position = self.config.listeners.iter().position(|known| known.name == listener.name);
-            match position {
-                Some(known) => {
-                    self.permits[known].change(listener.max_connections);
-                    Arc::clone(&self.permits[known])
-                }
-                None => Arc::new(Permits::new(listener.max_connections)),
-            }
+        let position = |listener: &Listener| self.config.listeners.iter().position(|known| known.name == listener.name);
+        let sources = config.listeners.iter().map(|listener| {
+            let known = position(listener).and_then(|known| self.sources[known].clone());
+            listener.per_source.and_then(|_| known.or_else(|| new_sources(listener)))
         });
-        Self { routing: Routing::new(&config), permits: permits.collect(), tenants, config }
+        let permits = config.listeners.iter().map(|listener| match position(listener) {
+            Some(known) => {
+                self.permits[known].change(listener.max_connections);
+                Arc::clone(&self.permits[known])
+            }
+            None => Arc::new(Permits::new(listener.max_connections)),
+        });
+        let (permits, sources) = (permits.collect(), sources.collect());
+        Self { routing: Routing::new(&config), permits, sources, tenants, config }
     }
 }
 
@@ -101,6 +114,10 @@ impl TenantState {
             counters: self.counters.clone(),
         }
     }
+}
+
+fn new_sources(listener: &Listener) -> Option<Arc<Sources>> {
+    listener.per_source.map(|_| Arc::new(Sources::new()))
 }
 
 /// Connections of Terminate tenants are not the router's for long; their terminators count them.
@@ -165,6 +182,21 @@ mod tests {
         assert_eq!(next.tenants[1].counters[1].outcomes(ConnectionOutcome::Ok), 1);
         assert!(Arc::ptr_eq(&first.permits[0], &next.permits[0]));
         assert!(routes(&next, "aa.example") && !routes(&next, "a.example"));
+    }
+
+    #[tokio::test]
+    async fn what_sources_use_is_known_as_long_as_it_has_a_bound() {
+        let bounded = |bounds: &str| {
+            let text = format!("listeners: [{{ name: tls, address: \"127.0.0.1:1\"{bounds} }}]\ntenants:\n  - {A}\n");
+            Config::from_yaml(&text).unwrap()
+        };
+        let first = Policy::new(bounded(", perSource: { maxConnections: 1 }"), 1);
+        let next = first.succeed(bounded(", perSource: { connectionRate: 5, ipv4Prefix: 24 }"));
+        assert!(Arc::ptr_eq(first.sources[0].as_ref().unwrap(), next.sources[0].as_ref().unwrap()));
+        let without = next.succeed(bounded(""));
+        assert!(without.sources[0].is_none());
+        let again = without.succeed(bounded(", perSource: { maxConnections: 1 }"));
+        assert!(again.sources[0].is_some());
     }
 
     #[tokio::test]

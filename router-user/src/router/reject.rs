@@ -1,6 +1,7 @@
 //! Ends a connection that nobody gets: one answer that the client can read, then an orderly close.
 
 use ::connection::farewell::say_and_close;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::net::TcpStream;
 
 use super::rejection::Answer;
@@ -12,10 +13,22 @@ pub(super) async fn answer_and_close(stream: TcpStream, answer: Answer) {
     let _ = set_receive_low_water_mark(&stream, 1);
     match answer {
         Answer::Alert(alert) => say_and_close(stream, &alert.record()).await,
+        Answer::AlertInPassing(alert) => say_in_passing(&stream, &alert.record()),
         Answer::PlainHttp400 => say_and_close(stream, PLAIN_HTTP_400.as_bytes()).await,
         Answer::Silence => say_and_close(stream, &[]).await,
     }
 }
+
+/// What has come is read and thrown away, so that the close that follows is a FIN; what comes later gets a RST, after the
+/// word.
+fn say_in_passing(stream: &TcpStream, word: &[u8]) {
+    // Nothing here can fail but on a connection that is gone.
+    let _ = recv(stream, &mut [0; USUAL_HELLO], RecvFlags::DONTWAIT);
+    let _ = send(stream, word, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+}
+
+/// Post-quantum hellos have some 1,700 bytes.
+const USUAL_HELLO: usize = 4096;
 
 const PLAIN_HTTP_400: &str = "HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain\r\n\
@@ -26,7 +39,26 @@ const PLAIN_HTTP_400: &str = "HTTP/1.1 400 Bad Request\r\n\
 
 #[cfg(test)]
 mod tests {
+    use ::connection::Alert;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_alert_in_passing_is_followed_by_an_orderly_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(&[0; USUAL_HELLO]).await.unwrap();
+        while rustix::io::ioctl_fionread(&stream).unwrap() < USUAL_HELLO as u64 {
+            tokio::task::yield_now().await;
+        }
+        answer_and_close(stream, Answer::AlertInPassing(Alert::InternalError)).await;
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, Alert::InternalError.record());
+    }
 
     #[test]
     fn the_http_answer_announces_its_true_length() {

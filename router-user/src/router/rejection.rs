@@ -11,6 +11,8 @@ use crate::routing::Refusal;
 pub(super) enum Answer {
     /// A fatal TLS alert.
     Alert(Alert),
+    /// The same without waiting until it is read, for those of whom there may be many.
+    AlertInPassing(Alert),
     /// A plain HTTP 400, so that a person sees what is wrong.
     PlainHttp400,
     /// Nothing: the peer does not speak TLS, or is gone.

@@ -4,11 +4,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::{Config, Listener, Mode, Startup};
+use config::{Config, Listener, Mode, PerSource, Startup};
 
 use super::peek::Peeker;
 use super::permits::Permits;
 use super::policy::{Policy, TenantState};
+use super::sources::Sources;
 use super::terminator_link::{Asking, TerminatorLink};
 use crate::demand::demand_socket;
 use crate::metrics::TenantCounters;
@@ -112,6 +113,11 @@ impl Listening {
 
     pub(super) fn permits(&self) -> Arc<Permits> {
         Arc::clone(&self.site.policy.permits[self.index])
+    }
+
+    /// What a source may use, and what each one uses.
+    pub(super) fn sources(&self) -> Option<(&PerSource, &Arc<Sources>)> {
+        self.settings().per_source.as_ref().zip(self.site.policy.sources[self.index].as_ref())
     }
 
     pub(super) fn peeker(&self) -> &Peeker {
