@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 pub use context::{RelayContext, RelayPolicy};
 pub use end::{DataPath, RelayEnd, RelayOutcome};
 pub use shared_socket::SharedSocket;
-pub use suspended::{SuspendedDirection, SuspendedRelay, SuspendedStage};
+pub use suspended::{Progress, SuspendedDirection, SuspendedRelay, SuspendedStage};
 pub use traffic::Traffic;
 
 use crate::reset::close_will_reset;
@@ -66,21 +66,19 @@ pub enum Relayed {
     Suspended(Box<SuspendedRelay>),
 }
 
-/// The same until `suspend` resolves, for a relay that may be under way already. Needs a tokio runtime with I/O.
+/// The same until `suspend` resolves, between a client and a backend whose relay may be under way already.
 pub async fn relay_tcp_until(
     context: &RelayContext,
-    relay: SuspendedRelay,
+    (client, backend): (TcpStream, TcpStream),
+    progress: Progress,
     idle_timeout: Duration,
     traffic: &Traffic,
     stop: impl Future<Output = ()>,
     suspend: impl Future<Output = ()>,
 ) -> Relayed {
-    let SuspendedRelay { client, backend, client_to_backend, backend_to_client, idle } = relay;
+    let (client, backend) = (ResetOnDrop::new(client), ResetOnDrop::new(backend));
+    let Progress { client_to_backend, backend_to_client, idle } = progress;
     let bytes = [client_to_backend.delivered, backend_to_client.delivered];
-    let (client, backend) = match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
-        (Ok(client), Ok(backend)) => (ResetOnDrop::new(client), ResetOnDrop::new(backend)),
-        (Err(error), _) | (_, Err(error)) => return Relayed::Ended(RelayEnd::of_failure(bytes, error)),
-    };
     let now = Instant::now();
     let last_activity = Cell::new(now.checked_sub(idle).unwrap_or(now));
     let session = Session::new(context, TcpSide(&client.socket), TcpSide(&backend.socket), traffic);
@@ -117,7 +115,8 @@ fn suspended(
     let (client, backend) = (client.as_fd().try_clone_to_owned()?, backend.as_fd().try_clone_to_owned()?);
     let [client_to_backend, backend_to_client] = session.suspend()?;
     let idle = last_activity.elapsed();
-    Ok(SuspendedRelay { client: client.into(), backend: backend.into(), client_to_backend, backend_to_client, idle })
+    let progress = Progress { client_to_backend, backend_to_client, idle };
+    Ok(SuspendedRelay { client: client.into(), backend: backend.into(), progress })
 }
 
 /// A stream such as TLS, and the connection that it was built on.

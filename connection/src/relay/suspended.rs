@@ -13,6 +13,13 @@ pub struct SuspendedRelay {
     pub client: TcpStream,
     /// The backend's.
     pub backend: TcpStream,
+    /// How far the relay has come.
+    pub progress: Progress,
+}
+
+/// How far a relay has come; the default is that nothing has been read yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
     /// What the client sends.
     pub client_to_backend: SuspendedDirection,
     /// What the backend sends.
@@ -49,17 +56,4 @@ pub enum SuspendedStage {
     Ending,
     /// Both know.
     Ended,
-}
-
-impl SuspendedRelay {
-    /// Two connections of which nothing has been read yet.
-    pub fn fresh(client: TcpStream, backend: TcpStream) -> Self {
-        Self {
-            client,
-            backend,
-            client_to_backend: SuspendedDirection::default(),
-            backend_to_client: SuspendedDirection::default(),
-            idle: Duration::ZERO,
-        }
-    }
 }

@@ -118,6 +118,11 @@ impl TenantCounters {
         }
     }
 
+    /// Zeroes that nobody reads: for connections of a tenant that the configuration does not have any more.
+    pub fn of_nobody() -> Self {
+        Self { outcomes: zeroes(), active: AtomicU64::new(0), traffic: Traffic::default(), handoff_seconds: None }
+    }
+
     /// Counts a live connection until the guard is dropped.
     pub fn active(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);

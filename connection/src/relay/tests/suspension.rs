@@ -12,8 +12,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::fixture::{AN_HOUR, connected, expect_bytes, expect_end, expect_reset, scenario, send_bytes};
 use super::pressure::fill;
 use crate::relay::{
-    RelayContext, RelayEnd, RelayOutcome, RelayPolicy, Relayed, SuspendedDirection, SuspendedRelay, SuspendedStage,
-    Traffic, relay_tcp_until,
+    Progress, RelayContext, RelayEnd, RelayOutcome, RelayPolicy, Relayed, SuspendedDirection, SuspendedRelay,
+    SuspendedStage, Traffic, relay_tcp_until,
 };
 
 /// Resolves when it is polled for this time and has itself polled until then.
@@ -33,9 +33,18 @@ impl Future for Polls {
 }
 
 /// As it would arrive in another process.
-fn passed_on(direction: &SuspendedDirection) -> SuspendedDirection {
-    let head = serde_json::to_vec(direction).unwrap();
-    SuspendedDirection { undelivered: direction.undelivered.clone(), ..serde_json::from_slice(&head).unwrap() }
+fn passed_on(suspended: SuspendedRelay) -> ((TcpStream, TcpStream), Progress) {
+    let direction = |direction: SuspendedDirection| {
+        let head = serde_json::to_vec(&direction).unwrap();
+        SuspendedDirection { undelivered: direction.undelivered, ..serde_json::from_slice(&head).unwrap() }
+    };
+    let SuspendedRelay { client, backend, progress } = suspended;
+    let progress = Progress {
+        client_to_backend: direction(progress.client_to_backend),
+        backend_to_client: direction(progress.backend_to_client),
+        idle: progress.idle,
+    };
+    ((TcpStream::from_std(client).unwrap(), TcpStream::from_std(backend).unwrap()), progress)
 }
 
 /// Relays with a suspension after `polls`, then after one poll more, and so on.
@@ -44,10 +53,10 @@ fn interrupted_relay(
     client: TcpStream,
     backend: TcpStream,
     polls: impl Fn(u32) -> Option<u32> + 'static,
-) -> JoinHandle<(RelayEnd, u32, usize)> {
-    let mut relay = SuspendedRelay::fresh(client.into_std().unwrap(), backend.into_std().unwrap());
+) -> JoinHandle<(RelayEnd, u32)> {
+    let (mut connections, mut progress) = ((client, backend), Progress::default());
     spawn_local(async move {
-        let (mut suspensions, mut carried) = (0, 0);
+        let mut suspensions = 0;
         loop {
             // Another process has other buffers, pipes and counters.
             let (context, traffic) = (RelayContext::new(policy), Traffic::default());
@@ -57,14 +66,11 @@ fn interrupted_relay(
                     None => pending().await,
                 }
             };
-            match relay_tcp_until(&context, relay, AN_HOUR, &traffic, pending(), suspend).await {
-                Relayed::Ended(end) => return (end, suspensions, carried),
+            match relay_tcp_until(&context, connections, progress, AN_HOUR, &traffic, pending(), suspend).await {
+                Relayed::Ended(end) => return (end, suspensions),
                 Relayed::Suspended(suspended) => {
                     suspensions += 1;
-                    let [client_to_backend, backend_to_client] =
-                        [&suspended.client_to_backend, &suspended.backend_to_client].map(passed_on);
-                    carried += client_to_backend.undelivered.len() + backend_to_client.undelivered.len();
-                    relay = SuspendedRelay { client_to_backend, backend_to_client, ..*suspended };
+                    (connections, progress) = passed_on(*suspended);
                 }
             }
         }
@@ -95,7 +101,7 @@ fn no_byte_is_lost_or_doubled_wherever_it_is_stopped() {
                 expect_end(&mut backend).await;
                 backend.shutdown().await.unwrap();
                 expect_end(&mut client).await;
-                let (end, suspensions, _) = relay.await.unwrap();
+                let (end, suspensions) = relay.await.unwrap();
                 assert!(matches!(end.outcome, RelayOutcome::Ok), "{policy:?} {first} {end:?}");
                 assert_eq!((end.client_to_backend, end.backend_to_client), (TOTAL as u64, TOTAL as u64));
                 assert!(suspensions > 10, "{policy:?} {first}: {suspensions}");
@@ -113,21 +119,21 @@ fn what_the_sink_has_not_taken_goes_along() {
             let (suspend, suspended) = tokio::sync::oneshot::channel::<()>();
             let traffic = std::rc::Rc::new(Traffic::default());
             let counted = std::rc::Rc::clone(&traffic);
-            let relay = SuspendedRelay::fresh(from_client.into_std().unwrap(), to_backend.into_std().unwrap());
             let first = spawn_local(async move {
-                let context = RelayContext::new(policy);
+                let (context, fresh) = (RelayContext::new(policy), Progress::default());
                 let suspend = async { drop(suspended.await) };
-                relay_tcp_until(&context, relay, AN_HOUR, &counted, pending(), suspend).await
+                relay_tcp_until(&context, (from_client, to_backend), fresh, AN_HOUR, &counted, pending(), suspend).await
             });
             let sent = fill(&mut client, &traffic.client_to_backend).await;
             client.shutdown().await.unwrap();
             suspend.send(()).unwrap();
             let Relayed::Suspended(relay) = first.await.unwrap() else { panic!("it has ended") };
-            assert!(!relay.client_to_backend.undelivered.is_empty(), "{policy:?}: nothing is under way");
-            assert_eq!(relay.client_to_backend.stage, SuspendedStage::Flowing);
+            assert!(!relay.progress.client_to_backend.undelivered.is_empty(), "{policy:?}: nothing is under way");
+            assert_eq!(relay.progress.client_to_backend.stage, SuspendedStage::Flowing);
             let next = spawn_local(async move {
-                let context = RelayContext::new(policy);
-                relay_tcp_until(&context, *relay, AN_HOUR, &Traffic::default(), pending(), pending()).await
+                let (context, (connections, progress)) = (RelayContext::new(policy), passed_on(*relay));
+                let traffic = Traffic::default();
+                relay_tcp_until(&context, connections, progress, AN_HOUR, &traffic, pending(), pending()).await
             });
             expect_bytes(&mut backend, 9, sent).await;
             expect_end(&mut backend).await;
@@ -159,7 +165,7 @@ fn a_direction_that_has_ended_stays_so() {
         drop(backend);
         expect_bytes(&mut client, 3, TOTAL).await;
         expect_end(&mut client).await;
-        let (end, ..) = relay.await.unwrap();
+        let (end, _) = relay.await.unwrap();
         assert!(matches!(end.outcome, RelayOutcome::Ok), "{end:?}");
     });
 }
@@ -170,11 +176,13 @@ fn a_reset_that_comes_while_nobody_relays_is_passed_on() {
         let (client, from_client) = connected().await;
         let (to_backend, backend) = connected().await;
         let (context, traffic) = (RelayContext::new(RelayPolicy::Auto), Traffic::default());
-        let relay = SuspendedRelay::fresh(from_client.into_std().unwrap(), to_backend.into_std().unwrap());
-        let stopped = relay_tcp_until(&context, relay, AN_HOUR, &traffic, pending(), Polls(2)).await;
+        let connections = (from_client, to_backend);
+        let fresh = Progress::default();
+        let stopped = relay_tcp_until(&context, connections, fresh, AN_HOUR, &traffic, pending(), Polls(2)).await;
         let Relayed::Suspended(relay) = stopped else { panic!("it has ended") };
         crate::reset::reset(client);
-        let end = relay_tcp_until(&context, *relay, AN_HOUR, &traffic, pending(), pending()).await;
+        let (connections, progress) = passed_on(*relay);
+        let end = relay_tcp_until(&context, connections, progress, AN_HOUR, &traffic, pending(), pending()).await;
         expect_reset(&backend).await;
         assert!(matches!(&end, Relayed::Ended(end) if matches!(end.outcome, RelayOutcome::ClientReset)), "{end:?}");
     });
@@ -186,9 +194,9 @@ fn silence_before_counts() {
         let (_client, from_client) = connected().await;
         let (to_backend, _backend) = connected().await;
         let (context, traffic) = (RelayContext::new(RelayPolicy::Auto), Traffic::default());
-        let mut relay = SuspendedRelay::fresh(from_client.into_std().unwrap(), to_backend.into_std().unwrap());
-        relay.idle = AN_HOUR - Duration::from_millis(20);
-        let end = relay_tcp_until(&context, relay, AN_HOUR, &traffic, pending(), pending()).await;
+        let progress = Progress { idle: AN_HOUR - Duration::from_millis(20), ..Progress::default() };
+        let connections = (from_client, to_backend);
+        let end = relay_tcp_until(&context, connections, progress, AN_HOUR, &traffic, pending(), pending()).await;
         assert!(matches!(&end, Relayed::Ended(end) if matches!(end.outcome, RelayOutcome::IdleTimeout)), "{end:?}");
     });
 }
