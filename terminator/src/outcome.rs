@@ -47,6 +47,8 @@ label_set! {
         BackendTlsFailed = "backend_tls_failed",
         /// The connection to the backend failed otherwise.
         BackendFailed = "backend_failed",
+        /// The hand-off did not arrive whole; the reason is in the log.
+        HandoffLost = "handoff_lost",
         /// The TLS handshake failed; the reason is counted with the handshakes.
         HandshakeFailed = "handshake_failed",
         /// A fault of this program ended the connection's task.

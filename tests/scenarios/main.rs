@@ -18,6 +18,7 @@ mod cut_through;
 mod demo;
 mod descriptor_leaks;
 mod drain;
+mod exhaustion;
 mod fakes_alone;
 mod generated_certificates;
 mod half_close;

@@ -81,6 +81,12 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
         }
     });
     assert!(connections.load(Ordering::SeqCst) >= SHORT);
+    let taken = router.log().with(&["took over from the former router"]);
+    assert_eq!(taken.len(), ROUNDS);
+    for line in &taken {
+        let relayed = line.split_once("relayed=").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
+        assert!(relayed.is_some_and(|relayed| relayed >= LONG / 2), "{line}");
+    }
     assert!(slowest < Duration::from_secs(2), "a former router was there for {slowest:?}");
     eventually(PATIENCE, "former terminators end", || (terminators(router).len() == 1).then_some(())).unwrap();
     for trouble in ["ended unasked", "connections left", "is lost", "does not hand over", "takes no connections"] {

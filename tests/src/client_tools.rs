@@ -39,11 +39,13 @@ pub enum Tool {
     Ethtool,
     /// testssl.sh.
     TestSsl,
+    /// What lets system calls of a running process fail.
+    Strace,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -56,6 +58,7 @@ impl Tool {
         Self::Nft,
         Self::Ethtool,
         Self::TestSsl,
+        Self::Strace,
     ];
 
     /// What a person would call it.
@@ -73,6 +76,7 @@ impl Tool {
             Self::Nft => "nft",
             Self::Ethtool => "ethtool",
             Self::TestSsl => "testssl",
+            Self::Strace => "strace",
         }
     }
 
@@ -109,6 +113,7 @@ impl Tool {
             Self::Nft => &["nftables"],
             Self::Ethtool => &["ethtool"],
             Self::TestSsl => &["testssl.sh", "bsdmainutils", "dnsutils"],
+            Self::Strace => &["strace"],
         }
     }
 }

@@ -31,5 +31,6 @@ pub mod scratch;
 pub mod secret_mount;
 pub mod segment;
 pub mod setup;
+pub mod shortage;
 pub mod stream_of_bytes;
 pub mod tls_client;

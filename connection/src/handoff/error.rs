@@ -19,6 +19,14 @@ pub enum HandoffError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// This process has no descriptor, or the kernel no memory, for a channel.
+    #[error("connect to terminator at {}: {source}", path.display())]
+    OutOfResources {
+        /// The hand-off socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The path cannot be connected to, and waiting will not help.
     #[error("connect to terminator at {}: {source}", path.display())]
     Connect {
@@ -76,13 +84,17 @@ impl HandoffError {
             | Self::DescriptorsLost
             | Self::NotAConnection
             | Self::Malformed(_) => true,
-            Self::PeerGone | Self::NotListening { .. } | Self::Connect { .. } | Self::Socket { .. } => false,
+            Self::PeerGone
+            | Self::NotListening { .. }
+            | Self::OutOfResources { .. }
+            | Self::Connect { .. }
+            | Self::Socket { .. } => false,
         }
     }
 
-    /// Whether the other process is not there now and can come back: connect anew.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, Self::PeerGone | Self::NotListening { .. })
+    /// Whether connecting anew can help after a while: the other process can come back, descriptors too.
+    pub fn can_pass(&self) -> bool {
+        matches!(self, Self::PeerGone | Self::NotListening { .. } | Self::OutOfResources { .. })
     }
 
     pub(super) fn socket(operation: &'static str, source: impl Into<io::Error>) -> Self {

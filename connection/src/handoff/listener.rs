@@ -59,6 +59,7 @@ impl HandoffListener {
 
     /// The next router's connection. Without descriptors or memory it waits and tries again. Cancel-safe.
     pub async fn accept(&self) -> io::Result<HandoffReceiver> {
+        let mut is_told = false;
         loop {
             let accepted = self
                 .socket
@@ -71,7 +72,9 @@ impl HandoffListener {
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::CONNABORTED | Errno::INTR) => {}
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        tracing::warn!(%error, path = %self.path.display(), "cannot accept a router; waiting");
+                        if !std::mem::replace(&mut is_told, true) {
+                            tracing::warn!(%error, path = %self.path.display(), "cannot accept a router; waiting");
+                        }
                         tokio::time::sleep(OUT_OF_RESOURCES_PAUSE).await;
                     }
                     _ => return Err(error),

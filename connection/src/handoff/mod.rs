@@ -7,6 +7,7 @@ mod message;
 mod receiver;
 mod sender;
 mod status;
+mod waits;
 
 pub use crate::ConnectionId;
 pub use error::HandoffError;
@@ -18,6 +19,7 @@ pub use status::{
     BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, SandboxPart,
     TerminatorStatus,
 };
+pub use waits::{HandoffWait, HandoffWaits};
 
 #[cfg(test)]
 mod tests;

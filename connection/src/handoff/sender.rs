@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
 use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
+use super::waits::{HandoffWait, HandoffWaits};
 use super::{Handoff, HandoffError, TerminatorStatus};
 use crate::seqpacket::{register, seqpacket};
 
@@ -27,6 +29,7 @@ pub struct HandoffSender {
     status_requests: AtomicU64,
     /// Replies are read by one task at a time.
     status_turn: Mutex<()>,
+    waits: Arc<HandoffWaits>,
 }
 
 impl HandoffSender {
@@ -35,7 +38,12 @@ impl HandoffSender {
     pub fn connect(path: &Path) -> Result<Self, HandoffError> {
         let failed = |source: Errno| HandoffError::Connect { path: path.to_path_buf(), source: source.into() };
         let address = SocketAddrUnix::new(path).map_err(failed)?;
-        let socket = seqpacket().map_err(failed)?;
+        let socket = seqpacket().map_err(|source| match source {
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                HandoffError::OutOfResources { path: path.to_path_buf(), source: source.into() }
+            }
+            _ => failed(source),
+        })?;
         match connect(&socket, &address) {
             Ok(()) => Self::new(socket).map_err(|error| HandoffError::socket("register", error)),
             // EAGAIN: its backlog is full, so it is not accepting.
@@ -53,12 +61,19 @@ impl HandoffSender {
             socket: register(socket, interest)?,
             status_requests: AtomicU64::new(0),
             status_turn: Mutex::new(()),
+            waits: Arc::default(),
         })
     }
 
+    /// Counts there what hand-offs wait for.
+    #[must_use]
+    pub fn counting(self, waits: Arc<HandoffWaits>) -> Self {
+        Self { waits, ..self }
+    }
+
     /// Hands one connection over; afterwards the caller closes its own descriptor, without reading from it or
-    /// shutting it down. While the terminator's queue is full it waits: the caller limits the time. When it is
-    /// dropped before its end, nothing was sent.
+    /// shutting it down. While the terminator's queue is full, or this host short of something, it waits: the caller
+    /// limits the time. When it is dropped before its end, nothing was sent.
     pub async fn send(&self, handoff: &Handoff, connection: impl AsFd) -> Result<(), HandoffError> {
         let payload = encode(&Request::Connection(Cow::Borrowed(handoff)), REQUEST_LIMIT)?;
         self.send_message(&payload, Some(connection.as_fd())).await
@@ -95,16 +110,24 @@ impl HandoffSender {
 
     async fn send_message(&self, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), HandoffError> {
         let mut pause = SHORTEST_PAUSE;
+        let mut counted = [false; HandoffWait::ALL.len()];
         loop {
             let sent = self
                 .socket
-                .async_io(Interest::WRITABLE, |socket| Ok(send_now(socket.as_fd(), payload, descriptor)?))
+                .async_io(Interest::WRITABLE, |socket| {
+                    let sent = send_now(socket.as_fd(), payload, descriptor);
+                    if let Some(wait) = sent.err().and_then(HandoffWait::of)
+                        && !std::mem::replace(&mut counted[wait as usize], true)
+                    {
+                        self.waits.count(wait);
+                    }
+                    Ok(sent?)
+                })
                 .await;
             let Err(error) = sent else { return Ok(()) };
             match Errno::from_io_error(&error) {
-                // Too many descriptors are under way from this user (RLIMIT_NOFILE, unix(7)); no readiness tells
-                // when they have been received.
-                Some(Errno::TOOMANYREFS) => {
+                // No readiness tells when descriptors under way have been received, or when there is memory.
+                Some(errno) if HandoffWait::of(errno).is_some() => {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_PAUSE);
                 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use config::{Mode, Tenant};
+use connection::handoff::HandoffWaits;
 use connection::relay::{DataPath, Traffic};
 
 use super::Histogram;
 use crate::ebpf::cut_through::Fallback;
-use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
+use crate::router::outcome::{ConnectionOutcome, HelloOutcome, Shortage};
 
 /// All counters of one worker but those of tenants, which reloads add and remove.
 #[derive(Debug)]
@@ -22,8 +23,7 @@ pub struct WorkerCounters {
     /// Connections that the kernel was given to carry.
     pub cut_through: AtomicU64,
     fallbacks: [AtomicU64; Fallback::ALL.len()],
-    /// accept(2) calls that failed for lack of descriptors or memory.
-    pub accept_errors: AtomicU64,
+    shortages: [AtomicU64; Shortage::ALL.len()],
     /// Connections that count for no source, because its places in the table are taken.
     pub sources_not_counted: AtomicU64,
     /// Bytes of whole hellos on the wire.
@@ -41,6 +41,8 @@ pub struct TenantCounters {
     pub traffic: Traffic,
     /// Seconds from the decision until the terminator's socket took the connection; only for Terminate.
     pub handoff_seconds: Option<Box<Histogram>>,
+    /// What hand-offs waited for.
+    pub handoff_waits: Arc<HandoffWaits>,
 }
 
 /// One live connection of a tenant, counted for as long as the guard lives.
@@ -58,7 +60,7 @@ impl WorkerCounters {
             fallback_no_pipe: AtomicU64::new(0),
             cut_through: AtomicU64::new(0),
             fallbacks: zeroes(),
-            accept_errors: AtomicU64::new(0),
+            shortages: zeroes(),
             sources_not_counted: AtomicU64::new(0),
             hello_bytes: Histogram::new(HELLO_BYTES_BOUNDS),
             hello_seconds: Histogram::new(SECONDS_BOUNDS),
@@ -73,6 +75,11 @@ impl WorkerCounters {
     /// Counts a connection that ends without a tenant.
     pub fn rejected(&self, outcome: ConnectionOutcome) {
         self.rejected[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an accept(2) that failed.
+    pub fn accept_failed(&self, shortage: Shortage) {
+        self.shortages[shortage as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a relayed connection by the path that its bytes took.
@@ -100,6 +107,11 @@ impl WorkerCounters {
         self.rejected[outcome as usize].load(Ordering::Relaxed)
     }
 
+    /// accept(2) calls that failed so.
+    pub fn failed_accepts(&self, shortage: Shortage) -> u64 {
+        self.shortages[shortage as usize].load(Ordering::Relaxed)
+    }
+
     /// Relayed connections that took this path.
     pub fn data_path_total(&self, path: DataPath) -> u64 {
         self.data_paths[data_path_index(path)].load(Ordering::Relaxed)
@@ -115,12 +127,19 @@ impl TenantCounters {
             active: AtomicU64::new(0),
             traffic: Traffic::default(),
             handoff_seconds: is_handed_over.then(|| Box::new(Histogram::new(SECONDS_BOUNDS))),
+            handoff_waits: Arc::default(),
         }
     }
 
     /// Zeroes that nobody reads: for connections of a tenant that the configuration does not have any more.
     pub fn of_nobody() -> Self {
-        Self { outcomes: zeroes(), active: AtomicU64::new(0), traffic: Traffic::default(), handoff_seconds: None }
+        Self {
+            outcomes: zeroes(),
+            active: AtomicU64::new(0),
+            traffic: Traffic::default(),
+            handoff_seconds: None,
+            handoff_waits: Arc::default(),
+        }
     }
 
     /// Counts a live connection until the guard is dropped.

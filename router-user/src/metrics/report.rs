@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use config::{Config, Mode};
-use connection::handoff::TerminatorStatus;
+use connection::handoff::{HandoffWait, TerminatorStatus};
 use router_common::cut_through;
 use router_common::steer::PROGRAM;
 
@@ -12,7 +12,7 @@ use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
-use crate::router::outcome::{ConnectionOutcome, HelloOutcome};
+use crate::router::outcome::{ConnectionOutcome, HelloOutcome, Shortage};
 use crate::router::{Policy, ReloadOutcome, Reloads, Shared, TenantState};
 
 /// What is known of one tenant's terminator when a scrape asks.
@@ -84,8 +84,10 @@ fn connections(
     }
     let name = "sni_router_accept_errors_total";
     page.family(name, "counter", "accept(2) calls that failed for lack of descriptors or memory.");
-    let errors: u64 = workers.iter().map(|worker| worker.accept_errors.load(Ordering::Relaxed)).sum();
-    page.sample(name, &[], errors);
+    for shortage in Shortage::ALL {
+        let errors: u64 = workers.iter().map(|worker| worker.failed_accepts(shortage)).sum();
+        page.sample(name, &[("reason", shortage.label())], errors);
+    }
     let name = "sni_router_sources_not_counted_total";
     page.family(name, "counter", "Connections beyond perSource's reach: too many other sources at one time.");
     let count: u64 = workers.iter().map(|worker| worker.sources_not_counted.load(Ordering::Relaxed)).sum();
@@ -204,6 +206,16 @@ fn handoffs(page: &mut Exposition, policy: &Policy) {
         if let Mode::Terminate(_) = state.settings.mode {
             let histograms = state.counters.iter().filter_map(|worker| worker.handoff_seconds.as_deref());
             page.histogram(name, &[("tenant", &state.settings.name)], &HistogramTotal::of(SECONDS_BOUNDS, histograms));
+        }
+    }
+    let name = "sni_router_handoff_waits_total";
+    page.family(name, "counter", "Hand-offs that had to wait for what their terminator or this host lacked.");
+    for state in &policy.tenants {
+        for reason in HandoffWait::ALL {
+            let count = sum(state, |counters| counters.handoff_waits.total(reason));
+            if count > 0 {
+                page.sample(name, &[("tenant", &*state.settings.name), ("reason", reason.label())], count);
+            }
         }
     }
 }

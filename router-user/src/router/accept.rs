@@ -3,17 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
 use super::live::{Live, LiveGuard};
+use super::outcome::Shortage;
 use super::permits::Permits;
 use super::site::Listening;
 use super::sources::SourceAdmission;
@@ -43,15 +42,16 @@ pub(super) async fn accept_loop(
                 short_of_resources = false;
                 start(&worker, &mut listening, connection);
             }
-            Err(error) if is_shortage(&error) => {
-                worker.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut short_of_resources, true) {
-                    warn!(%error, "accept: short of resources, connections wait");
+            Err(error) => {
+                // Otherwise the client gave up while it waited (ECONNABORTED and the network errors of accept(2)'s list).
+                if let Some(shortage) = Shortage::of_accept(&error) {
+                    worker.counters.accept_failed(shortage);
+                    if !std::mem::replace(&mut short_of_resources, true) {
+                        warn!(%error, "accept: short of resources, connections wait");
+                    }
+                    sleep(SHORTAGE_PAUSE).await;
                 }
-                tokio::time::sleep(SHORTAGE_PAUSE).await;
             }
-            // The client gave up while it waited (accept(2), ECONNABORTED and the network errors of its list).
-            Err(_) => {}
         }
     }
     drain_accept_queue(&worker, &mut listening, &socket, &permits).await;
@@ -100,18 +100,18 @@ async fn drain_accept_queue(worker: &Rc<Worker>, listening: &mut Listening, sock
         let quiet = deadline.min(Instant::now() + patience);
         match timeout_at(quiet, accept(socket, permits)).await {
             Ok(Ok(connection)) => start(worker, listening, connection),
-            Ok(Err(error)) if is_shortage(&error) => return,
-            Ok(Err(_)) => {}
+            Ok(Err(error)) => {
+                // Connections that end give back what these need.
+                if let Some(shortage) = Shortage::of_accept(&error) {
+                    worker.counters.accept_failed(shortage);
+                    if timeout_at(deadline, sleep(SHORTAGE_PAUSE)).await.is_err() {
+                        return;
+                    }
+                }
+            }
             Err(_elapsed) => return,
         }
     }
-}
-
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
-    )
 }
 
 /// A shortage ends when a connection ends; asking more often would only burn the processor.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use ::connection::clock::{instant_of, monotonic_ns};
@@ -23,6 +24,8 @@ pub(super) struct AccessRecord<'w> {
     worker: &'w Worker,
     accepted: Instant,
     id: ConnectionId,
+    /// `None` for one that the kernel has given back.
+    listener: Option<Rc<str>>,
     client: SocketAddr,
     server_name: Option<Box<str>>,
     /// `None` when there is no access log.
@@ -36,7 +39,16 @@ impl<'w> AccessRecord<'w> {
             line.client = Some(arrival.client);
             Box::new(line)
         });
-        Self { worker, accepted: arrival.accepted, id: arrival.id, client: arrival.client, server_name: None, line }
+        let listener = Some(Rc::clone(&arrival.listener));
+        Self {
+            worker,
+            accepted: arrival.accepted,
+            id: arrival.id,
+            listener,
+            client: arrival.client,
+            server_name: None,
+            line,
+        }
     }
 
     pub(super) fn id(&self) -> ConnectionId {
@@ -47,9 +59,8 @@ impl<'w> AccessRecord<'w> {
         self.client
     }
 
-    /// `None` also when there is no access log.
     pub(super) fn listener(&self) -> Option<&str> {
-        self.line.as_ref().map(|line| &*line.listener)
+        self.listener.as_deref()
     }
 
     pub(super) fn server_name(&self) -> Option<&str> {
@@ -101,6 +112,7 @@ impl<'w> AccessRecord<'w> {
         let line = self.line.as_deref();
         Passport {
             id: self.id,
+            listener: self.listener.as_deref().map(str::to_owned),
             client: self.client,
             server_name: self.server_name.as_deref().map(str::to_owned),
             accepted_monotonic_ns: monotonic_ns(self.accepted.into_std()),
@@ -119,7 +131,7 @@ impl<'w> AccessRecord<'w> {
 
     /// Goes on with the record of another process.
     pub(super) fn of_passport(worker: &'w Worker, passport: Passport) -> Self {
-        let Passport { id, client, server_name, accepted_monotonic_ns, line } = passport;
+        let Passport { id, listener, client, server_name, accepted_monotonic_ns, line } = passport;
         let line = line.filter(|_| worker.shared.access_log.is_some()).map(|known| {
             let mut line = AccessLine::new(id, known.time, known.listener);
             line.client = Some(client);
@@ -130,7 +142,8 @@ impl<'w> AccessRecord<'w> {
             Box::new(line)
         });
         let accepted = instant_of(accepted_monotonic_ns).into();
-        Self { worker, accepted, id, client, server_name: server_name.map(String::into_boxed_str), line }
+        let (listener, server_name) = (listener.map(Rc::from), server_name.map(String::into_boxed_str));
+        Self { worker, accepted, id, listener, client, server_name, line }
     }
 
     /// Why, in words.
@@ -155,6 +168,8 @@ impl<'w> AccessRecord<'w> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Passport {
     pub(super) id: ConnectionId,
+    #[serde(default)]
+    pub(super) listener: Option<String>,
     pub(super) client: SocketAddr,
     #[serde(default)]
     pub(super) server_name: Option<String>,
@@ -198,7 +213,8 @@ impl Passport {
             connect: None,
         };
         let client = SocketAddr::from(([192, 0, 2, 7], 50_000));
-        Self { id: ConnectionId(1), client, server_name: None, accepted_monotonic_ns: 1, line: Some(line) }
+        let listener = Some("tls".to_owned());
+        Self { id: ConnectionId(1), listener, client, server_name: None, accepted_monotonic_ns: 1, line: Some(line) }
     }
 }
 
@@ -218,7 +234,7 @@ impl CarriedRecord {
     /// The kernel has given it back before it carried a byte.
     pub(super) fn relayed_after_all(self, worker: &Worker, client: SocketAddr) -> AccessRecord<'_> {
         let Self { accepted, id, line } = self;
-        AccessRecord { worker, accepted, id, client, server_name: None, line }
+        AccessRecord { worker, accepted, id, listener: None, client, server_name: None, line }
     }
 
     /// Writes the line.

@@ -1,8 +1,11 @@
 //! The closed sets of label values that counters, access log and documentation share: how a hello ended and how a
 //! connection ended. Never decides what a client is told.
 
+use std::io;
+
 use ::connection::relay::RelayOutcome;
 use ::connection::{DialError, label_set};
+use nix::errno::Errno;
 
 use crate::ebpf::cut_through::FlowOutcome;
 
@@ -100,6 +103,27 @@ label_set! {
         ProxyHeader = "proxy_header",
         /// The client left before it said where it wanted to go.
         ClientClosed = "client_closed",
+    }
+}
+
+label_set! {
+    /// What accept(2) lacks: label `reason` of `sni_router_accept_errors_total`.
+    pub enum Shortage {
+        /// The process or the system has as many open files as it may.
+        NoDescriptors = "no_descriptors",
+        /// The kernel has no memory for another socket.
+        NoMemory = "no_memory",
+    }
+}
+
+impl Shortage {
+    /// For a failed accept(2); `None` is the client's own doing.
+    pub fn of_accept(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE) => Some(Self::NoDescriptors),
+            Some(Errno::ENOBUFS | Errno::ENOMEM) => Some(Self::NoMemory),
+            _ => None,
+        }
     }
 }
 

@@ -72,7 +72,8 @@ impl Destination {
                     Startup::Always => None,
                     Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
                 };
-                Some(TerminatorLink::new(config.handoff_socket(name), demand))
+                let waits = Arc::clone(&tenant.counters[worker].handoff_waits);
+                Some(TerminatorLink::new(config.handoff_socket(name), demand, waits))
             }
         };
         Self { counters: Arc::clone(&tenant.counters[worker]), tenant, terminator }

@@ -5,9 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::connection::handoff::{Handoff, HandoffError, HandoffSender};
+use ::connection::handoff::{Handoff, HandoffError, HandoffSender, HandoffWaits};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -23,6 +24,7 @@ pub(super) struct TerminatorLink {
     connecting: Mutex<()>,
     /// Where the terminator is started by a connection.
     asking: Option<Asking>,
+    waits: Arc<HandoffWaits>,
 }
 
 /// How a worker asks for a terminator: seldom, however many connections wait for it.
@@ -57,8 +59,8 @@ pub(super) struct TerminatorUnavailable {
 
 impl TerminatorLink {
     /// A link that is not connected yet.
-    pub(super) fn new(socket: PathBuf, asking: Option<Asking>) -> Self {
-        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking }
+    pub(super) fn new(socket: PathBuf, asking: Option<Asking>, waits: Arc<HandoffWaits>) -> Self {
+        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking, waits }
     }
 
     /// Whether nobody is expected to be there unless asked for.
@@ -87,7 +89,7 @@ impl TerminatorLink {
             };
             match timeout_at(deadline, attempt).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) if error.is_gone() => reason = error.to_string(),
+                Ok(Err(error)) if error.can_pass() => reason = error.to_string(),
                 Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
                 Err(_elapsed) => return Err(self.unavailable(reason)),
             }
@@ -109,7 +111,7 @@ impl TerminatorLink {
         if let Some(sender) = self.connected() {
             return Ok(sender);
         }
-        let sender = Rc::new(HandoffSender::connect(&self.socket)?);
+        let sender = Rc::new(HandoffSender::connect(&self.socket)?.counting(Arc::clone(&self.waits)));
         *self.current.borrow_mut() = Some(sender.clone());
         Ok(sender)
     }

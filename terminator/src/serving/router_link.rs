@@ -4,9 +4,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use connection::handoff::{HandoffReceiver, Received};
+use connection::handoff::{HandoffError, HandoffReceiver, Received};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::path;
@@ -22,16 +22,29 @@ pub(super) async fn serve(worker: Rc<Worker>, router: HandoffReceiver) {
     debug!("a router connected");
     let mut connections = JoinSet::new();
     let mut stopped = false;
+    let mut short_of_descriptors = false;
     loop {
         // Each branch is cancel-safe: receiving says so, the others look at a set and at a value.
         tokio::select! {
             received = router.recv() => match received {
                 Ok(Some(Received::Connection(handoff, client))) => {
+                    short_of_descriptors = false;
                     connections.spawn_local(path::serve(Rc::clone(&worker), handoff, client));
                 }
                 Ok(Some(Received::StatusRequest)) => answer_status(&worker, &router).await,
                 Ok(None) => break,
-                Err(error) if error.is_about_one_message() => warn!(%error, "a hand-off was lost"),
+                Err(HandoffError::DescriptorsLost) => {
+                    worker.counters().connection_ended(Outcome::NoDescriptors);
+                    if !std::mem::replace(&mut short_of_descriptors, true) {
+                        warn!("hand-offs are lost: out of file descriptors");
+                    }
+                    // What is not received yet is not lost: the router waits, and tells its clients if it is too long.
+                    sleep(SHORTAGE_PAUSE).await;
+                }
+                Err(error) if error.is_about_one_message() => {
+                    worker.counters().connection_ended(Outcome::HandoffLost);
+                    warn!(%error, "a hand-off was lost");
+                }
                 Err(error) => {
                     warn!(%error, "the channel of a router failed");
                     break;
@@ -83,6 +96,9 @@ fn count_panic(worker: &Worker, failure: Option<JoinError>) {
         error!(%error, "the task of a connection panicked");
     }
 }
+
+/// Descriptors come back when connections end; receiving more often would only lose more.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Meanwhile no hand-off of this router is received, and their deadlines are seconds.
 const STATUS_LIMIT: Duration = Duration::from_millis(500);
