@@ -50,4 +50,5 @@ mod testssl;
 mod tickets;
 mod trickling_clients;
 mod two_tenants;
+mod upgrade;
 mod vault;
