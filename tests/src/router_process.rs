@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::tls_client::tcp;
 /// The supervisor and its children.
 pub struct RouterProcess {
     supervisor: Child,
+    program: PathBuf,
     written: Written,
     log: Log,
     scratch: Scratch,
@@ -40,6 +41,23 @@ impl RouterProcess {
         Self::launch(scratch, written, "info")?.ready()
     }
 
+    /// The same, of programs in the scenario's own folder, which it may replace.
+    pub fn start_copy(setup: Setup) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let folder = scratch.join("bin");
+        std::fs::create_dir(&folder).context("folder for the programs")?;
+        let program = binaries::sni_router()?;
+        for (name, from) in [("sni-router", program), ("sni-terminator", binaries::beside_us("sni-terminator")?)] {
+            let to = folder.join(name);
+            // Without a copy of hundreds of megabytes, where the folders are on one file system.
+            if std::fs::hard_link(&from, &to).is_err() {
+                std::fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+            }
+        }
+        Self::launch_program(folder.join("sni-router"), scratch, written, "info")?.ready()
+    }
+
     /// The same, with a line for each connection.
     pub fn start_with_debug_log(setup: Setup) -> Result<Self> {
         let scratch = Scratch::new()?;
@@ -49,8 +67,12 @@ impl RouterProcess {
 
     /// Starts the router on files that are written, with this filter of the log, and does not wait.
     pub fn launch(scratch: Scratch, written: Written, filter: &str) -> Result<Self> {
-        let (supervisor, log) = spawn(&scratch, &written, filter)?;
-        Ok(Self { supervisor, written, log, scratch })
+        Self::launch_program(binaries::sni_router()?, scratch, written, filter)
+    }
+
+    fn launch_program(program: PathBuf, scratch: Scratch, written: Written, filter: &str) -> Result<Self> {
+        let (supervisor, log) = spawn(&program, &scratch, &written, filter)?;
+        Ok(Self { supervisor, program, written, log, scratch })
     }
 
     /// Drains, and starts again with the same files once `between` has done something to them. The log begins anew.
@@ -58,7 +80,7 @@ impl RouterProcess {
         self.signal(Signal::SIGTERM)?;
         self.wait_for_exit(PATIENCE)?;
         between(self.folder())?;
-        (self.supervisor, self.log) = spawn(&self.scratch, &self.written, "info")?;
+        (self.supervisor, self.log) = spawn(&self.program, &self.scratch, &self.written, "info")?;
         self.wait_until_ready()
     }
 
@@ -97,6 +119,11 @@ impl RouterProcess {
     /// The folder that holds the configuration, the secrets and the runtimeDir.
     pub fn folder(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// The program that was started.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The configuration file.
@@ -178,11 +205,10 @@ impl RouterProcess {
     }
 }
 
-fn spawn(scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
-    let program = binaries::sni_router()?;
+fn spawn(program: &Path, scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
     // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
     let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
-    let mut supervisor = Command::new(&program)
+    let mut supervisor = Command::new(program)
         .args(["run", "--config"])
         .arg(&written.path)
         .env("SNI_ROUTER_LOG", filter)

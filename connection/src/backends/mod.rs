@@ -167,6 +167,14 @@ impl Backends {
         }
     }
 
+    /// The right to a backend that a connection of another process uses already; `None` where it is none of these.
+    pub fn resume(self: &Arc<Self>, address: SocketAddr) -> Option<Lease> {
+        let endpoints = self.current();
+        let index = endpoints.list.iter().position(|backend| backend.endpoint.address == address)?;
+        endpoints.list[index].state.active.fetch_add(1, Ordering::Relaxed);
+        Some(Lease { endpoints, index })
+    }
+
     /// Whether there is a health check.
     pub fn are_checked(&self) -> bool {
         self.check.is_some()
