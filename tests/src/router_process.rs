@@ -1,5 +1,6 @@
 //! A started `sni-router run`, seen from outside: its endpoints, its log, its processes. Ends all of them when dropped.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -45,6 +46,18 @@ impl RouterProcess {
         let scratch = Scratch::new()?;
         let written = setup.write(&scratch)?;
         Self::launch(scratch, written, "debug")?.ready()
+    }
+
+    /// The same, with these variables in the environment of all processes; `variables` gets the scenario's folder.
+    pub fn start_with_environment(
+        setup: Setup,
+        variables: impl FnOnce(&Path) -> Vec<(&'static str, OsString)>,
+    ) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let variables = variables(scratch.path());
+        let (supervisor, log) = spawn_with(&scratch, &written, "info", &variables)?;
+        Self { supervisor, written, log, scratch }.ready()
     }
 
     /// Starts the router on files that are written, with this filter of the log, and does not wait.
@@ -179,6 +192,15 @@ impl RouterProcess {
 }
 
 fn spawn(scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
+    spawn_with(scratch, written, filter, &[])
+}
+
+fn spawn_with(
+    scratch: &Scratch,
+    written: &Written,
+    filter: &str,
+    variables: &[(&'static str, OsString)],
+) -> Result<(Child, Log)> {
     let program = binaries::sni_router()?;
     // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
     let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
@@ -187,6 +209,7 @@ fn spawn(scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, L
         .arg(&written.path)
         .env("SNI_ROUTER_LOG", filter)
         .env("NO_COLOR", "1")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(stdout.context("file for the standard output")?)
         .stderr(Stdio::piped())
