@@ -19,6 +19,7 @@ mod site;
 mod source_limits;
 mod successor;
 mod suite;
+mod upgrade;
 
 use serde_json::Value;
 use tests::authority::{Authority, KeyKind};

@@ -51,4 +51,5 @@ mod testssl;
 mod tickets;
 mod trickling_clients;
 mod two_tenants;
+mod upgrade;
 mod vault;

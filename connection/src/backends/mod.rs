@@ -140,6 +140,13 @@ impl Backends {
         }
     }
 
+    /// The right to a backend that a connection of another process uses already; `None` where it is none of these.
+    pub fn resume(self: &Arc<Self>, address: SocketAddr) -> Option<Lease> {
+        let index = self.list.iter().position(|backend| backend.address == address)?;
+        self.list[index].state.active.fetch_add(1, Ordering::Relaxed);
+        Some(Lease { backends: Arc::clone(self), index })
+    }
+
     /// Whether there is a health check.
     pub fn are_checked(&self) -> bool {
         self.check.is_some()

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::worker::{Change, Shared};
+use super::worker::{Change, Instruction, Shared};
 use crate::listening::{BindError, Bound};
 
 label_set! {
@@ -56,7 +56,7 @@ pub(super) enum ReloadError {
 pub(super) struct Reloader {
     shared: Arc<Shared>,
     /// One per worker.
-    workers: Vec<UnboundedSender<Change>>,
+    workers: Vec<UnboundedSender<Instruction>>,
 }
 
 impl Reloads {
@@ -90,7 +90,7 @@ impl ReloadError {
 }
 
 impl Reloader {
-    pub(super) fn new(shared: Arc<Shared>, workers: Vec<UnboundedSender<Change>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, workers: Vec<UnboundedSender<Instruction>>) -> Self {
         Self { shared, workers }
     }
 
@@ -112,6 +112,11 @@ impl Reloader {
         Ok(missing.map(|listener| Bound::bind(listener, self.workers.len())).collect::<Result<_, _>>()?)
     }
 
+    /// The workers.
+    pub(super) fn workers(&self) -> &[UnboundedSender<Instruction>] {
+        &self.workers
+    }
+
     /// Puts it in force, with the sockets of the listeners that are new or have another address. Resolves when every
     /// worker serves by it.
     pub(super) async fn commit(&self, prepared: Prepared, sockets: Vec<Bound>) {
@@ -126,7 +131,7 @@ impl Reloader {
             let own = sockets.iter_mut().filter_map(|(name, sockets)| Some((name.clone(), sockets.next()?))).collect();
             let (applied, is_applied) = oneshot::channel();
             // A worker that has ended takes no connections.
-            let _ = worker.send(Change { policy: Arc::clone(&policy), sockets: own, applied });
+            let _ = worker.send(Instruction::Change(Change { policy: Arc::clone(&policy), sockets: own, applied }));
             is_applied
         });
         for is_applied in applied.collect::<Vec<_>>() {
