@@ -1,10 +1,13 @@
-//! The limit of open files: each connection takes two or more, and the usual soft limit of 1024 dates from select(2).
+//! Descriptors: how many there may be, and the registration of those with tokio that it has no type for.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises this process's soft limit to the hard one (getrlimit(2)).
+pub use crate::seqpacket::register;
+
+/// Raises this process's soft limit to the hard one (getrlimit(2)): each connection takes two or more, and the usual one
+/// of 1024 dates from select(2).
 pub fn raise_limit() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)

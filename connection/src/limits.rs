@@ -58,6 +58,15 @@ impl Limits {
         Ok(admission)
     }
 
+    /// One that was admitted before, by another process: it is counted and cannot be refused any more.
+    pub fn readmit(self: &Arc<Self>) -> Admission {
+        if self.most.load(Ordering::Relaxed) == UNBOUNDED {
+            return Admission(None);
+        }
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Admission(Some(Arc::clone(self)))
+    }
+
     fn spend(&self) -> Result<(), Exceeded> {
         match self.rate.interval.load(Ordering::Relaxed) {
             0 => Ok(()),
@@ -153,6 +162,15 @@ mod tests {
         limits.change(Some(5), Some(1));
         let _third = limits.admit().unwrap();
         assert_eq!(limits.admit().unwrap_err(), Exceeded::Rate);
+    }
+
+    #[test]
+    fn who_was_admitted_elsewhere_counts_and_is_not_refused() {
+        let limits = Arc::new(Limits::new(Some(1), Some(1)));
+        let both = (limits.readmit(), limits.readmit());
+        assert_eq!(limits.admit().unwrap_err(), Exceeded::Connections);
+        drop(both);
+        limits.admit().unwrap();
     }
 
     #[test]

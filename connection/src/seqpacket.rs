@@ -12,12 +12,12 @@ pub(crate) fn seqpacket() -> rustix::io::Result<OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 
-/// Needs a tokio runtime with I/O.
+/// Has tokio tell when a descriptor is ready. Needs a tokio runtime with I/O.
 #[expect(
     deprecated,
     reason = "the replacement is unsafe, because other types could close or exchange their descriptor while it is \
               registered; an OwnedFd that the AsyncFd owns cannot"
 )]
-pub(crate) fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(socket, interest)
 }

@@ -58,6 +58,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the programs that are on disk now take over from the running ones, with all connections.
+    ///
+    /// The listening sockets and the relayed connections go to a new router, terminators are replaced one by one and
+    /// drain. A new program that does not start changes nothing. SIGUSR2 to the supervisor does the same.
+    Upgrade(ConfigFile),
     /// Show the established connections that the kernel carries, whether a router runs or not; needs root.
     Flows {
         #[command(flatten)]
@@ -95,6 +100,7 @@ impl Cli {
                 commands::route::route(&config.config, &name, listener.as_deref())
             }
             Command::Status { admin, json } => commands::status::status(&admin, json),
+            Command::Upgrade(file) => commands::upgrade::upgrade(&file.config),
             Command::Flows { config, tenant, end } => commands::flows::flows(&config.config, tenant.as_deref(), end),
             Command::Schema { markdown } => commands::schema::schema(markdown),
         };

@@ -1,5 +1,6 @@
-//! How a router asks its supervisor for a terminator that is started by a connection: a datagram with the tenant's name to a
-//! socket in the runtimeDir that the router's uid alone may write to. Nothing is answered; who still waits asks again.
+//! How a router asks its supervisor for a terminator that is started by a connection, or passes on what was asked for at
+//! the admin socket: a datagram with the tenant's name, or with a command that is no such name, to a socket in the
+//! runtimeDir that the router's uid alone may write to. Nothing is answered; who still waits asks again.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,11 +9,25 @@ use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::connection::label_set;
 use tokio::net::UnixDatagram;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::identity::Identity;
+
+label_set! {
+    /// What can be asked for at the admin socket.
+    pub enum Command {
+        /// Reads the configuration again.
+        Reload = "reload",
+        /// Ends everything in order.
+        Drain = "drain",
+        /// Starts the programs that are on disk now in the place of those that run.
+        Upgrade = "upgrade",
+    }
+}
 
 /// Where the supervisor listens.
 pub fn demand_socket(runtime_dir: &Path) -> PathBuf {
@@ -29,6 +44,14 @@ pub fn ask(socket: &Path, tenant: &str) {
         debug!(%error, tenant, "the supervisor cannot be asked for a terminator");
     }
 }
+
+/// Passes a command on.
+pub fn command(socket: &Path, command: Command) {
+    ask(socket, &format!("{COMMAND}{}", command.label()));
+}
+
+/// No tenant's name has it (RFC 1035 section 2.3.1).
+const COMMAND: char = '!';
 
 /// What was asked for, by the tenants' names. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -53,14 +76,20 @@ impl Demands {
     }
 
     /// Hears what routers ask for, for ever.
-    pub(crate) async fn hear(self, socket: UnixDatagram) {
+    pub(crate) async fn hear(self, socket: UnixDatagram, commands: UnboundedSender<Command>) {
         // A tenant's name is a DNS label (RFC 1035 section 2.3.4).
         let mut name = [0; 64];
         loop {
             match socket.recv(&mut name).await {
                 Ok(length) => {
-                    if let Some(tenant) = name.get(..length).and_then(|name| str::from_utf8(name).ok()) {
-                        self.tell(tenant);
+                    let Some(asked) = name.get(..length).and_then(|name| str::from_utf8(name).ok()) else { continue };
+                    match asked.strip_prefix(COMMAND) {
+                        None => self.tell(asked),
+                        Some(label) => {
+                            let known = Command::ALL.into_iter().find(|command| command.label() == label);
+                            // The receiver lives as long as the supervisor.
+                            let _ = known.map(|command| commands.send(command));
+                        }
                     }
                 }
                 Err(error) => {
@@ -117,13 +146,17 @@ mod tests {
         let socket = bind_demand(folder.path(), Identity { uid: Uid::effective(), gid: Gid::effective() }).unwrap();
         let demands = Demands::default();
         let (mut acme, mut globex) = (demands.follow("acme"), demands.follow("globex"));
-        let hearing = tokio::spawn(demands.hear(socket));
+        let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let hearing = tokio::spawn(demands.hear(socket, commands));
         let path = demand_socket(folder.path());
         ask(&path, "unknown");
         ask(&path, "acme");
         timeout(Duration::from_secs(10), acme.next()).await.unwrap();
         assert!(timeout(Duration::from_millis(10), globex.next()).await.is_err());
         assert!(timeout(Duration::from_millis(10), acme.next()).await.is_err(), "one question, one answer");
+        ask(&path, "!rubbish");
+        command(&path, Command::Upgrade);
+        assert_eq!(timeout(Duration::from_secs(10), heard.recv()).await.unwrap(), Some(Command::Upgrade));
         hearing.abort();
     }
 

@@ -34,6 +34,12 @@ pub(crate) enum Order {
     CountInvalid,
     /// Nothing but a count: a running process cannot change what has changed.
     CountRefused,
+    /// Comes with one end of a channel, on which the former router hands over its connections.
+    TakeOver,
+    /// Comes with the other end: another router takes over, and this one is to go when it has nothing left.
+    HandOver,
+    /// There is no other router, for this reason.
+    NotUpgraded(String),
 }
 
 /// What the router answers.
@@ -87,6 +93,12 @@ impl Line {
             self.send(&Order::Admin, &[admin.as_fd()]).await?;
         }
         self.give(&Order::Start).await
+    }
+
+    /// The supervisor's side: gives an order and what it comes with, and waits for the answer.
+    pub(crate) async fn ask_with(&self, order: &Order, descriptor: OwnedFd) -> io::Result<Answer> {
+        self.send(order, &[descriptor.as_fd()]).await?;
+        self.wait_for_answer().await
     }
 
     /// The supervisor's side: waits for the answer to the last order. Cancel-safe.

@@ -12,12 +12,14 @@ mod loss;
 mod netfilter;
 mod overlap;
 mod path_mtu;
+mod plan;
 mod reasons;
 mod reordering;
 mod site;
 mod source_limits;
 mod successor;
 mod suite;
+mod upgrade;
 
 use serde_json::Value;
 use tests::authority::{Authority, KeyKind};

@@ -1,8 +1,9 @@
 //! A started `sni-router run`, seen from outside: its endpoints, its log, its processes. Ends all of them when dropped.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::tls_client::tcp;
 /// The supervisor and its children.
 pub struct RouterProcess {
     supervisor: Child,
+    program: PathBuf,
     written: Written,
     log: Log,
     scratch: Scratch,
@@ -40,6 +42,23 @@ impl RouterProcess {
         Self::launch(scratch, written, "info")?.ready()
     }
 
+    /// The same, of programs in the scenario's own folder, which it may replace.
+    pub fn start_copy(setup: Setup) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let folder = scratch.join("bin");
+        std::fs::create_dir(&folder).context("folder for the programs")?;
+        let program = binaries::sni_router()?;
+        for (name, from) in [("sni-router", program), ("sni-terminator", binaries::beside_us("sni-terminator")?)] {
+            let to = folder.join(name);
+            // Without a copy of hundreds of megabytes, where the folders are on one file system.
+            if std::fs::hard_link(&from, &to).is_err() {
+                std::fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+            }
+        }
+        Self::launch_program(folder.join("sni-router"), scratch, written, "info")?.ready()
+    }
+
     /// The same, with a line for each connection.
     pub fn start_with_debug_log(setup: Setup) -> Result<Self> {
         let scratch = Scratch::new()?;
@@ -47,10 +66,27 @@ impl RouterProcess {
         Self::launch(scratch, written, "debug")?.ready()
     }
 
+    /// The same, with these variables in the environment of all processes; `variables` gets the scenario's folder.
+    pub fn start_with_environment(
+        setup: Setup,
+        variables: impl FnOnce(&Path) -> Vec<(&'static str, OsString)>,
+    ) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let variables = variables(scratch.path());
+        let program = binaries::sni_router()?;
+        let (supervisor, log) = spawn_with(&program, &scratch, &written, "info", &variables)?;
+        Self { supervisor, program, written, log, scratch }.ready()
+    }
+
     /// Starts the router on files that are written, with this filter of the log, and does not wait.
     pub fn launch(scratch: Scratch, written: Written, filter: &str) -> Result<Self> {
-        let (supervisor, log) = spawn(&scratch, &written, filter)?;
-        Ok(Self { supervisor, written, log, scratch })
+        Self::launch_program(binaries::sni_router()?, scratch, written, filter)
+    }
+
+    fn launch_program(program: PathBuf, scratch: Scratch, written: Written, filter: &str) -> Result<Self> {
+        let (supervisor, log) = spawn(&program, &scratch, &written, filter)?;
+        Ok(Self { supervisor, program, written, log, scratch })
     }
 
     /// Drains, and starts again with the same files once `between` has done something to them. The log begins anew.
@@ -58,7 +94,7 @@ impl RouterProcess {
         self.signal(Signal::SIGTERM)?;
         self.wait_for_exit(PATIENCE)?;
         between(self.folder())?;
-        (self.supervisor, self.log) = spawn(&self.scratch, &self.written, "info")?;
+        (self.supervisor, self.log) = spawn(&self.program, &self.scratch, &self.written, "info")?;
         self.wait_until_ready()
     }
 
@@ -97,6 +133,11 @@ impl RouterProcess {
     /// The folder that holds the configuration, the secrets and the runtimeDir.
     pub fn folder(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// The program that was started.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The configuration file.
@@ -178,15 +219,25 @@ impl RouterProcess {
     }
 }
 
-fn spawn(scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
-    let program = binaries::sni_router()?;
+fn spawn(program: &Path, scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
+    spawn_with(program, scratch, written, filter, &[])
+}
+
+fn spawn_with(
+    program: &Path,
+    scratch: &Scratch,
+    written: &Written,
+    filter: &str,
+    variables: &[(&'static str, OsString)],
+) -> Result<(Child, Log)> {
     // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
     let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
-    let mut supervisor = Command::new(&program)
+    let mut supervisor = Command::new(program)
         .args(["run", "--config"])
         .arg(&written.path)
         .env("SNI_ROUTER_LOG", filter)
         .env("NO_COLOR", "1")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(stdout.context("file for the standard output")?)
         .stderr(Stdio::piped())

@@ -10,6 +10,7 @@ use super::gear::{Gear, GearBox};
 use super::pipe_pool::Pipe;
 use super::side::Side;
 use super::splice::{Intake, poll_splice_in, poll_splice_out};
+use super::suspended::{SuspendedDirection, SuspendedStage};
 
 #[derive(Debug)]
 pub(super) struct Direction {
@@ -57,6 +58,39 @@ impl Direction {
             spliced: false,
             lacked_pipe: false,
         }
+    }
+
+    /// Goes on where another relay was suspended.
+    pub(super) fn resume(context: &RelayContext, suspended: SuspendedDirection) -> Self {
+        let SuspendedDirection { stage, delivered, spliced, lacked_pipe, undelivered } = suspended;
+        let stage = match stage {
+            SuspendedStage::Flowing => Stage::Flowing,
+            SuspendedStage::Ending => Stage::Ending,
+            SuspendedStage::Ended => Stage::Ended,
+        };
+        let taken = delivered + undelivered.len() as u64;
+        let undelivered = match undelivered.is_empty() {
+            true => Undelivered::Nothing,
+            false => Undelivered::Leftover { bytes: undelivered.into(), sent: 0 },
+        };
+        Self { stage, undelivered, taken, delivered, spliced, lacked_pipe, ..Self::new(context) }
+    }
+
+    /// All that another relay needs to go on. Between two calls of [`pump`](Self::pump) nothing is under way.
+    pub(super) fn suspend(self) -> io::Result<SuspendedDirection> {
+        let undelivered = match self.undelivered {
+            Undelivered::Nothing => Vec::new(),
+            Undelivered::Leftover { bytes, sent } => bytes.get(sent..).unwrap_or_default().to_vec(),
+            Undelivered::Piped(pipe) => pipe.into_bytes()?,
+        };
+        let stage = match self.stage {
+            // A source that was cut off is asked again and says so again.
+            Stage::Flowing | Stage::CutOff => SuspendedStage::Flowing,
+            Stage::Ending => SuspendedStage::Ending,
+            Stage::Ended => SuspendedStage::Ended,
+        };
+        let Self { delivered, spliced, lacked_pipe, .. } = self;
+        Ok(SuspendedDirection { stage, delivered, spliced, lacked_pipe, undelivered })
     }
 
     /// Bytes that the sink has taken.

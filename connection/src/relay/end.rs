@@ -19,6 +19,14 @@ pub struct RelayEnd {
     pub outcome: RelayOutcome,
 }
 
+impl RelayEnd {
+    /// Of a relay that could not go on for want of something of ours, after these bytes to the backend and to the client.
+    pub(super) fn of_failure([client_to_backend, backend_to_client]: [u64; 2], error: io::Error) -> Self {
+        let outcome = RelayOutcome::ClientError(error);
+        Self { client_to_backend, backend_to_client, path: DataPath::Copy, fallback: None, outcome }
+    }
+}
+
 /// How bytes were moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DataPath {

@@ -11,13 +11,15 @@ mod session;
 mod shared_socket;
 mod side;
 mod splice;
+mod suspended;
 mod traffic;
 mod watch;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -25,11 +27,13 @@ use tokio::net::TcpStream;
 pub use context::{RelayContext, RelayPolicy};
 pub use end::{DataPath, RelayEnd, RelayOutcome};
 pub use shared_socket::SharedSocket;
+pub use suspended::{Progress, SuspendedDirection, SuspendedRelay, SuspendedStage};
 pub use traffic::Traffic;
 
 use crate::reset::close_will_reset;
 use session::Session;
 use side::{StreamSide, TcpSide};
+use watch::Interruption;
 
 /// Relays between two TCP connections; TCP_NODELAY should be set on both. Either ends with a FIN exactly where the
 /// other one ended with a FIN, and with a RST otherwise. `stop` ends the relay early; callers that never do so pass
@@ -51,6 +55,68 @@ pub async fn relay_tcp(
         backend.close();
     }
     end
+}
+
+/// How [`relay_tcp_until`] came to its end.
+#[derive(Debug)]
+pub enum Relayed {
+    /// The relay is over.
+    Ended(RelayEnd),
+    /// `suspend` has resolved, and neither end has noticed anything.
+    Suspended(Box<SuspendedRelay>),
+}
+
+/// The same until `suspend` resolves, between a client and a backend whose relay may be under way already.
+pub async fn relay_tcp_until(
+    context: &RelayContext,
+    (client, backend): (TcpStream, TcpStream),
+    progress: Progress,
+    idle_timeout: Duration,
+    traffic: &Traffic,
+    stop: impl Future<Output = ()>,
+    suspend: impl Future<Output = ()>,
+) -> Relayed {
+    let (client, backend) = (ResetOnDrop::new(client), ResetOnDrop::new(backend));
+    let Progress { client_to_backend, backend_to_client, idle } = progress;
+    let bytes = [client_to_backend.delivered, backend_to_client.delivered];
+    let now = Instant::now();
+    let last_activity = Cell::new(now.checked_sub(idle).unwrap_or(now));
+    let session = Session::new(context, TcpSide(&client.socket), TcpSide(&backend.socket), traffic);
+    let mut session = session.resume(client_to_backend, backend_to_client);
+    let sockets = (&client.socket, &backend.socket);
+    match session.relay(sockets.0, sockets.1, &last_activity, idle_timeout, stop, suspend).await {
+        Interruption::End(outcome) => {
+            let end = session.end(outcome);
+            if matches!(end.outcome, RelayOutcome::Ok) {
+                client.close();
+                backend.close();
+            }
+            Relayed::Ended(end)
+        }
+        Interruption::Suspended => match suspended(session, sockets.0, sockets.1, last_activity.get()) {
+            Ok(relay) => {
+                // Only our descriptors: the others keep the connections.
+                client.close();
+                backend.close();
+                Relayed::Suspended(Box::new(relay))
+            }
+            Err(error) => Relayed::Ended(RelayEnd::of_failure(bytes, error)),
+        },
+    }
+}
+
+fn suspended(
+    session: Session<'_, TcpSide<'_>, TcpSide<'_>>,
+    client: &TcpStream,
+    backend: &TcpStream,
+    last_activity: Instant,
+) -> io::Result<SuspendedRelay> {
+    // Others of the same sockets, because those that the runtime knows are given back to it.
+    let (client, backend) = (client.as_fd().try_clone_to_owned()?, backend.as_fd().try_clone_to_owned()?);
+    let [client_to_backend, backend_to_client] = session.suspend()?;
+    let idle = last_activity.elapsed();
+    let progress = Progress { client_to_backend, backend_to_client, idle };
+    Ok(SuspendedRelay { client: client.into(), backend: backend.into(), progress })
 }
 
 /// A stream such as TLS, and the connection that it was built on.

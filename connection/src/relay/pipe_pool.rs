@@ -77,6 +77,20 @@ impl Pipe {
         Ok(length)
     }
 
+    /// What is in it.
+    pub(super) fn into_bytes(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes];
+        let mut read = 0;
+        while self.bytes > 0 {
+            let rest = bytes.get_mut(read..).unwrap_or_default();
+            read += self.take(|pipe| match rustix::io::read(pipe, rest)? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                length => Ok(length),
+            })?;
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn take(&mut self, splice: impl FnOnce(&OwnedFd) -> io::Result<usize>) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
         let length = splice(&ends.read)?;
@@ -126,6 +140,16 @@ mod tests {
         pipe.put(|write| Ok(rustix::io::write(write, b"left behind")?)).unwrap();
         drop(pipe);
         assert_eq!((pool.idle.borrow().len(), pool.existing.get()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_in_a_pipe_can_be_had_as_bytes() {
+        let pool = Rc::new(PipePool::new(1));
+        let mut pipe = pool.lend().unwrap();
+        pipe.put(|write| Ok(rustix::io::write(write, b"under way")?)).unwrap();
+        assert_eq!(pipe.into_bytes().unwrap(), b"under way");
+        assert!(pool.lend().unwrap().into_bytes().unwrap().is_empty());
+        assert_eq!((pool.idle.borrow().len(), pool.existing.get()), (1, 1));
     }
 
     #[test]

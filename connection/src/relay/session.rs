@@ -1,7 +1,8 @@
 //! One relay: both directions and what can interrupt them, as a single future.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -13,8 +14,9 @@ use super::context::RelayContext;
 use super::direction::{Direction, Failure, Pumped};
 use super::end::{DataPath, RelayEnd, RelayOutcome};
 use super::side::Side;
+use super::suspended::SuspendedDirection;
 use super::traffic::Traffic;
-use super::watch::{OnOwnWake, interrupted};
+use super::watch::{Interruption, OnOwnWake, interrupted};
 
 /// Both directions between two sides.
 pub(super) struct Session<'a, C, B> {
@@ -38,6 +40,17 @@ impl<'a, C: Side, B: Side> Session<'a, C, B> {
         }
     }
 
+    /// Goes on with directions that were suspended.
+    pub(super) fn resume(
+        mut self,
+        client_to_backend: SuspendedDirection,
+        backend_to_client: SuspendedDirection,
+    ) -> Self {
+        self.client_to_backend = Direction::resume(self.context, client_to_backend);
+        self.backend_to_client = Direction::resume(self.context, backend_to_client);
+        self
+    }
+
     /// Relays to the end. The sockets are those under the session's two sides.
     pub(super) async fn run(
         mut self,
@@ -47,19 +60,42 @@ impl<'a, C: Side, B: Side> Session<'a, C, B> {
         stop: impl Future<Output = ()>,
     ) -> RelayEnd {
         let last_activity = Cell::new(Instant::now());
-        let interruption = pin!(interrupted(client, backend, &last_activity, idle_timeout, stop));
+        match self.relay(client, backend, &last_activity, idle_timeout, stop, pending()).await {
+            Interruption::End(outcome) => self.end(outcome),
+            Interruption::Suspended => self.end(RelayOutcome::Stopped),
+        }
+    }
+
+    /// The same until `suspend` resolves; then nothing is under way. `last_activity` is when a byte last moved.
+    pub(super) async fn relay(
+        &mut self,
+        client: &TcpStream,
+        backend: &TcpStream,
+        last_activity: &Cell<Instant>,
+        idle_timeout: Duration,
+        stop: impl Future<Output = ()>,
+        suspend: impl Future<Output = ()>,
+    ) -> Interruption {
+        let interruption = pin!(interrupted(client, backend, last_activity, idle_timeout, stop, suspend));
         let mut interruption = OnOwnWake::new(interruption);
-        let outcome = poll_fn(|task| {
+        poll_fn(|task| {
             let before = self.activity();
             // What had arrived before a reset is passed on before the reset is.
             let pumped = self.pump(task);
             if self.activity() != before {
                 last_activity.set(Instant::now());
             }
-            if pumped.is_ready() { pumped } else { interruption.poll(task) }
+            match pumped {
+                Poll::Ready(outcome) => Poll::Ready(Interruption::End(outcome)),
+                Poll::Pending => interruption.poll(task),
+            }
         })
-        .await;
-        self.end(outcome)
+        .await
+    }
+
+    /// What another relay goes on with.
+    pub(super) fn suspend(self) -> io::Result<[SuspendedDirection; 2]> {
+        Ok([self.client_to_backend.suspend()?, self.backend_to_client.suspend()?])
     }
 
     fn pump(&mut self, task: &mut Context<'_>) -> Poll<RelayOutcome> {
@@ -96,7 +132,7 @@ impl<'a, C: Side, B: Side> Session<'a, C, B> {
         self.client_to_backend.activity().wrapping_add(self.backend_to_client.activity())
     }
 
-    fn end(self, outcome: RelayOutcome) -> RelayEnd {
+    pub(super) fn end(self, outcome: RelayOutcome) -> RelayEnd {
         let directions = [&self.client_to_backend, &self.backend_to_client];
         let spliced = directions.iter().any(|direction| direction.spliced());
         let lacked_pipe = directions.iter().any(|direction| direction.lacked_pipe());

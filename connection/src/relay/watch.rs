@@ -15,6 +15,15 @@ use tokio::net::TcpStream;
 
 use super::end::RelayOutcome;
 
+/// Why a relay moves no more bytes here.
+#[derive(Debug)]
+pub(super) enum Interruption {
+    /// It is over.
+    End(RelayOutcome),
+    /// Somebody else goes on with it.
+    Suspended,
+}
+
 /// Resolves with what ended the relay. `last_activity` is when a byte last moved.
 pub(super) async fn interrupted(
     client: &TcpStream,
@@ -22,14 +31,16 @@ pub(super) async fn interrupted(
     last_activity: &Cell<Instant>,
     idle_timeout: Duration,
     stop: impl Future<Output = ()>,
-) -> RelayOutcome {
+    suspend: impl Future<Output = ()>,
+) -> Interruption {
     // Every branch is dropped with the relay itself.
-    tokio::select! {
+    Interruption::End(tokio::select! {
         error = socket_error(client) => RelayOutcome::of_client(error),
         error = socket_error(backend) => RelayOutcome::of_backend(error),
         () = stop => RelayOutcome::Stopped,
+        () = suspend => return Interruption::Suspended,
         () = idle(last_activity, idle_timeout) => RelayOutcome::IdleTimeout,
-    }
+    })
 }
 
 /// Waits for EPOLLERR, which the kernel reports whether or not anybody reads or writes: with the read side ended, or

@@ -1,5 +1,5 @@
-//! The read-only HTTP endpoint: health, readiness, metrics, status; at an address and at a socket of the runtimeDir. A
-//! thread of its own, so that a slow scrape costs no client.
+//! The HTTP endpoint: health, readiness, metrics, status; at an address and at a socket of the runtimeDir, which also takes
+//! commands for the supervisor. A thread of its own, so that a slow scrape costs no client.
 
 mod pages;
 mod socket;
@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tracing::{debug, info, warn};
 
+use self::pages::Way;
 pub use self::socket::{admin_socket, bind_socket};
 use self::terminators::Terminators;
 use crate::metrics::WorkerCounters;
@@ -102,14 +103,15 @@ async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
     let socket = sockets.socket.map(tokio::net::UnixListener::from_std).transpose()?;
     let at_address = async {
         match &address {
-            Some(listener) => accept_all(&desk, async || Ok(listener.accept().await?.0)).await,
+            Some(listener) => accept_all(&desk, Way::Address, async || Ok(listener.accept().await?.0)).await,
             None => pending().await,
         }
     };
     let at_socket = async {
         match &socket {
             Some(listener) => {
-                accept_all(&desk, async || -> io::Result<UnixStream> { Ok(listener.accept().await?.0) }).await
+                accept_all(&desk, Way::Socket, async || -> io::Result<UnixStream> { Ok(listener.accept().await?.0) })
+                    .await
             }
             None => pending().await,
         }
@@ -127,6 +129,7 @@ struct Desk {
 
 async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     desk: &Rc<Desk>,
+    way: Way,
     accept: impl AsyncFn() -> io::Result<S>,
 ) {
     while let Ok(permit) = desk.permits.clone().acquire_owned().await {
@@ -142,7 +145,7 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
                 let desk = Rc::clone(&desk);
-                async move { Ok::<_, Infallible>(pages::answer(&desk.state, &desk.terminators, &request).await) }
+                async move { Ok::<_, Infallible>(pages::answer(&desk.state, &desk.terminators, &request, way).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -10,13 +10,23 @@ use serde::Serialize;
 
 use super::AdminState;
 use super::terminators::Terminators;
+use crate::demand::{self, Command, demand_socket};
 use crate::metrics::report;
 use crate::status;
 
 type Page = Response<Full<Bytes>>;
 
-/// Answers one request. The endpoint changes nothing, so only GET and HEAD exist.
-pub(super) async fn answer(state: &AdminState, terminators: &Terminators, request: &Request<Incoming>) -> Page {
+/// Answers one request. Nothing changes at the address, so only GET and HEAD exist there; whoever may open the socket in the
+/// runtimeDir can also ask for what signals ask for.
+pub(super) async fn answer(
+    state: &AdminState,
+    terminators: &Terminators,
+    request: &Request<Incoming>,
+    way: Way,
+) -> Page {
+    if let (Way::Socket, &Method::POST) = (way, request.method()) {
+        return command(state, request.uri().path()).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "this endpoint is read-only: GET or HEAD\n".to_owned());
         page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -48,6 +58,37 @@ pub(super) async fn answer(state: &AdminState, terminators: &Terminators, reques
         }
         path if path.starts_with(CA_PAGES) => authorities(state, terminators, &path[CA_PAGES.len()..]).await,
         path => text(StatusCode::NOT_FOUND, format!("no page {path}\n{INDEX}")),
+    }
+}
+
+/// By which a request came.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// `admin.address`.
+    Address,
+    /// The socket in the runtimeDir.
+    Socket,
+}
+
+/// Passes a command on to the supervisor. What becomes of a reload or a drain the log tells; an upgrade is waited for.
+async fn command(state: &AdminState, path: &str) -> Page {
+    let label = path.strip_prefix(COMMANDS).unwrap_or_default();
+    let Some(command) = Command::ALL.into_iter().find(|command| command.label() == label) else {
+        return text(StatusCode::NOT_FOUND, format!("no command {path}\n{INDEX}"));
+    };
+    if !state.shared.is_supervised {
+        let why = "this router has no supervisor: it reloads by SIGHUP and drains by SIGTERM\n";
+        return text(StatusCode::NOT_IMPLEMENTED, why.to_owned());
+    }
+    let socket = demand_socket(&state.shared.policy.current().config.runtime_dir);
+    let ask = || demand::command(&socket, command);
+    if command != Command::Upgrade {
+        ask();
+        return text(StatusCode::ACCEPTED, format!("{label}: asked for, the log tells what becomes of it\n"));
+    }
+    match state.shared.hand_over.outcome(ask).await {
+        Ok(()) => text(StatusCode::OK, "upgraded: another router has taken over\n".to_owned()),
+        Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("not upgraded: {why}\n")),
     }
 }
 
@@ -104,7 +145,10 @@ const INDEX: &str = "sni-router\n\
     /v1/tenants        connections and terminators, as JSON\n\
     /v1/certificates   what the terminators serve with\n\
     /v1/backends       where connections go\n\
-    /v1/ca/NAME        the CAs that clients of a tenant are told to trust, as PEM\n";
+    /v1/ca/NAME        the CAs that clients of a tenant are told to trust, as PEM\n\
+    At the socket in the runtimeDir also POST /v1/reload, /v1/drain, /v1/upgrade\n";
+
+const COMMANDS: &str = "/v1/";
 
 const CA_PAGES: &str = "/v1/ca/";
 

@@ -1,4 +1,4 @@
-//! The commands that answer a question and end: check, route, status, schema.
+//! The commands that ask something and end: check, route, status, upgrade, schema.
 
 mod certificates;
 pub mod check;
@@ -6,6 +6,7 @@ pub mod flows;
 pub mod route;
 pub mod schema;
 pub mod status;
+pub mod upgrade;
 
 use std::path::Path;
 

@@ -131,6 +131,17 @@ impl TenantCounters {
         }
     }
 
+    /// Zeroes that nobody reads: for connections of a tenant that the configuration does not have any more.
+    pub fn of_nobody() -> Self {
+        Self {
+            outcomes: zeroes(),
+            active: AtomicU64::new(0),
+            traffic: Traffic::default(),
+            handoff_seconds: None,
+            handoff_waits: Arc::default(),
+        }
+    }
+
     /// Counts a live connection until the guard is dropped.
     pub fn active(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
-use super::live::LiveGuard;
+use super::live::{Live, LiveGuard};
 use super::outcome::Shortage;
 use super::permits::Permits;
 use super::site::Listening;
@@ -34,6 +34,8 @@ pub(super) async fn accept_loop(
             accepted = accept(&socket, &permits) => accepted,
             () = worker.shared.drain.draining() => break,
             _ = &mut closed => break,
+            // The queue is the next process's, whose sockets are the same.
+            () = worker.shared.hand_over.begun() => return,
         };
         match accepted {
             Ok(connection) => {
@@ -62,8 +64,16 @@ type Accepted = (OwnedSemaphorePermit, TcpStream, SocketAddr);
 pub(super) struct Held {
     /// One of its source's connections, where these are counted.
     pub(super) source: Option<SourceAdmission>,
-    _permit: OwnedSemaphorePermit,
+    /// `None` for a connection that was handed over when none was free.
+    _permit: Option<OwnedSemaphorePermit>,
     _live: LiveGuard,
+}
+
+impl Held {
+    /// Of a connection that another process accepted: it is counted, but cannot be refused any more.
+    pub(super) fn of_another_process(permits: Option<&Permits>, live: &Live) -> Self {
+        Self { source: None, _permit: permits.and_then(Permits::acquire_now), _live: live.enter() }
+    }
 }
 
 async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted> {
@@ -75,7 +85,7 @@ async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted>
 fn start(worker: &Rc<Worker>, listening: &mut Listening, (permit, stream, client): Accepted) {
     listening.refresh(worker.site());
     let (worker, listening) = (worker.clone(), listening.clone());
-    let held = Held { source: None, _permit: permit, _live: worker.live.enter() };
+    let held = Held { source: None, _permit: Some(permit), _live: worker.live.enter() };
     tokio::task::spawn_local(async move { serve(&worker, listening, stream, client, held).await });
 }
 

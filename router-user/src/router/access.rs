@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
+use ::connection::clock::{instant_of, monotonic_ns};
 use ::connection::relay::RelayEnd;
 use ::connection::{AccessLine, AccessLog, ConnectionId};
 use config::Tenant;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::connection::Arrival;
@@ -21,6 +24,8 @@ pub(super) struct AccessRecord<'w> {
     worker: &'w Worker,
     accepted: Instant,
     id: ConnectionId,
+    /// `None` for one that the kernel has given back.
+    listener: Option<Rc<str>>,
     client: SocketAddr,
     server_name: Option<Box<str>>,
     /// `None` when there is no access log.
@@ -34,7 +39,16 @@ impl<'w> AccessRecord<'w> {
             line.client = Some(arrival.client);
             Box::new(line)
         });
-        Self { worker, accepted: arrival.accepted, id: arrival.id, client: arrival.client, server_name: None, line }
+        let listener = Some(Rc::clone(&arrival.listener));
+        Self {
+            worker,
+            accepted: arrival.accepted,
+            id: arrival.id,
+            listener,
+            client: arrival.client,
+            server_name: None,
+            line,
+        }
     }
 
     pub(super) fn id(&self) -> ConnectionId {
@@ -43,6 +57,10 @@ impl<'w> AccessRecord<'w> {
 
     pub(super) fn client(&self) -> SocketAddr {
         self.client
+    }
+
+    pub(super) fn listener(&self) -> Option<&str> {
+        self.listener.as_deref()
     }
 
     pub(super) fn server_name(&self) -> Option<&str> {
@@ -89,6 +107,45 @@ impl<'w> AccessRecord<'w> {
         CarriedRecord { accepted: self.accepted, id: self.id, line: self.line }
     }
 
+    /// What another process needs to go on with it.
+    pub(super) fn passport(&self) -> Passport {
+        let line = self.line.as_deref();
+        Passport {
+            id: self.id,
+            listener: self.listener.as_deref().map(str::to_owned),
+            client: self.client,
+            server_name: self.server_name.as_deref().map(str::to_owned),
+            accepted_monotonic_ns: monotonic_ns(self.accepted.into_std()),
+            line: line.map(|line| PassportLine {
+                time: line.time,
+                listener: line.listener.to_string(),
+                tenant: line.tenant.as_deref().map(str::to_owned),
+                alpn: line.alpn.clone(),
+                ja4: line.ja4.clone(),
+                backend: line.backend,
+                hello: line.hello_ms,
+                connect: line.connect_ms,
+            }),
+        }
+    }
+
+    /// Goes on with the record of another process.
+    pub(super) fn of_passport(worker: &'w Worker, passport: Passport) -> Self {
+        let Passport { id, listener, client, server_name, accepted_monotonic_ns, line } = passport;
+        let line = line.filter(|_| worker.shared.access_log.is_some()).map(|known| {
+            let mut line = AccessLine::new(id, known.time, known.listener);
+            line.client = Some(client);
+            line.server_name.clone_from(&server_name);
+            line.tenant = known.tenant.map(Cow::Owned);
+            (line.alpn, line.ja4, line.backend) = (known.alpn, known.ja4, known.backend);
+            (line.hello_ms, line.connect_ms) = (known.hello, known.connect);
+            Box::new(line)
+        });
+        let accepted = instant_of(accepted_monotonic_ns).into();
+        let (listener, server_name) = (listener.map(Rc::from), server_name.map(String::into_boxed_str));
+        Self { worker, accepted, id, listener, client, server_name, line }
+    }
+
     /// Why, in words.
     pub(super) fn reason(&mut self, reason: impl Into<Cow<'static, str>>) {
         if let Some(line) = &mut self.line {
@@ -104,6 +161,60 @@ impl<'w> AccessRecord<'w> {
             line.total_ms = Some(self.accepted.elapsed());
             log.write(*line);
         }
+    }
+}
+
+/// A record on its way to the process that goes on with the connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Passport {
+    pub(super) id: ConnectionId,
+    #[serde(default)]
+    pub(super) listener: Option<String>,
+    pub(super) client: SocketAddr,
+    #[serde(default)]
+    pub(super) server_name: Option<String>,
+    /// See [`::connection::clock`].
+    pub(super) accepted_monotonic_ns: u64,
+    /// `None` when there is no access log.
+    #[serde(default)]
+    pub(super) line: Option<PassportLine>,
+}
+
+/// What only the access log wants to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PassportLine {
+    time: SystemTime,
+    listener: String,
+    #[serde(default)]
+    tenant: Option<String>,
+    #[serde(default)]
+    alpn: Vec<String>,
+    #[serde(default)]
+    ja4: Option<String>,
+    #[serde(default)]
+    backend: Option<SocketAddr>,
+    #[serde(default)]
+    hello: Option<Duration>,
+    #[serde(default)]
+    connect: Option<Duration>,
+}
+
+#[cfg(test)]
+impl Passport {
+    pub(super) fn sample() -> Self {
+        let line = PassportLine {
+            time: SystemTime::UNIX_EPOCH,
+            listener: "tls".to_owned(),
+            tenant: Some("acme".to_owned()),
+            alpn: vec!["h2".to_owned()],
+            ja4: Some("t13d1516h2_8daaf6152771_e5627efa2ab1".to_owned()),
+            backend: None,
+            hello: Some(Duration::from_micros(250)),
+            connect: None,
+        };
+        let client = SocketAddr::from(([192, 0, 2, 7], 50_000));
+        let listener = Some("tls".to_owned());
+        Self { id: ConnectionId(1), listener, client, server_name: None, accepted_monotonic_ns: 1, line: Some(line) }
     }
 }
 
@@ -123,7 +234,7 @@ impl CarriedRecord {
     /// The kernel has given it back before it carried a byte.
     pub(super) fn relayed_after_all(self, worker: &Worker, client: SocketAddr) -> AccessRecord<'_> {
         let Self { accepted, id, line } = self;
-        AccessRecord { worker, accepted, id, client, server_name: None, line }
+        AccessRecord { worker, accepted, id, listener: None, client, server_name: None, line }
     }
 
     /// Writes the line.

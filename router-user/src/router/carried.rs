@@ -87,7 +87,14 @@ impl CarriedConnections {
 /// Waits for ends as long as the worker lives. A drain waits only for the flows that still need this process.
 pub(super) async fn accompany(worker: Rc<Worker>, mut ends: Ends) {
     let mut heard = Vec::new();
-    let mut draining = pin!(worker.shared.drain.draining());
+    let shared = Arc::clone(&worker.shared);
+    let mut draining = pin!(async {
+        // Both may be dropped: they look at a value.
+        tokio::select! {
+            () = shared.drain.draining() => {}
+            () = shared.hand_over.begun() => {}
+        }
+    });
     let mut is_draining = false;
     loop {
         // No branch loses anything when it is dropped: `recv_many` takes in the poll that returns.

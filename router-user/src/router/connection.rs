@@ -37,6 +37,8 @@ pub(super) struct Arrival {
     pub(super) client: SocketAddr,
     /// Where the client connected to, if a trusted sender said so.
     pub(super) told_local: Option<SocketAddr>,
+    /// Whether a trusted sender's header is no longer in the socket.
+    pub(super) is_header_taken: bool,
     /// When accept(2) returned.
     pub(super) accepted: Instant,
     /// The same moment for people.
@@ -56,33 +58,60 @@ impl Arrival {
     }
 }
 
+/// A connection of which nothing has been read but a trusted sender's header.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) stream: TcpStream,
+    pub(super) arrival: Arrival,
+    pub(super) held: Held,
+}
+
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    worker: &Worker,
-    mut listening: Listening,
-    stream: TcpStream,
-    peer: SocketAddr,
-    mut held: Held,
-) {
-    let listener = listening.settings();
+pub(super) async fn serve(worker: &Worker, listening: Listening, stream: TcpStream, peer: SocketAddr, held: Held) {
     let accepted = Instant::now();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut arrival = Arrival {
+    let arrival = Arrival {
         id: worker.ids.next(),
         listener: Rc::clone(listening.name()),
         peer,
         client: peer,
         told_local: None,
+        is_header_taken: false,
         accepted,
         accepted_at: SystemTime::now(),
-        deadline: accepted + listener.client_hello.timeout,
+        deadline: accepted + listening.settings().client_hello.timeout,
     };
-    let trusted = listener.proxy_protocol_from.iter().any(|prefix| prefix.contains(&arrival.client.ip()));
-    if trusted {
+    serve_unread(worker, listening, Unread { stream, arrival, held }).await;
+}
+
+/// The same, here or where it is handed over to.
+pub(super) async fn serve_unread(worker: &Worker, listening: Listening, unread: Unread) {
+    let Some(mut unread) = walk(worker, listening, unread).await else { return };
+    while let Err(back) = worker.shared.hand_over.unread(unread).await {
+        // Nobody takes it, so it begins anew.
+        let Some(listening) = Listening::at(worker.site(), Rc::clone(&back.arrival.listener)) else { return };
+        match walk(worker, listening, back).await {
+            Some(again) => unread = again,
+            None => return,
+        }
+    }
+}
+
+/// The path, top to bottom. Gives the connection back, still unread, when it is to be handed over to another process.
+async fn walk(worker: &Worker, mut listening: Listening, unread: Unread) -> Option<Unread> {
+    let Unread { stream, mut arrival, mut held } = unread;
+    let listener = listening.settings();
+    let trusted = listener.proxy_protocol_from.iter().any(|prefix| prefix.contains(&arrival.peer.ip()));
+    if trusted && !arrival.is_header_taken {
         match peek(worker, &arrival, proxy_header::take(&stream)).await {
-            Ok(Some(Addresses { client, local })) => (arrival.client, arrival.told_local) = (client, Some(local)),
-            Ok(None) => {}
-            Err((rejection, reason)) => {
+            Ok(addresses) => {
+                arrival.is_header_taken = true;
+                if let Some(Addresses { client, local }) = addresses {
+                    (arrival.client, arrival.told_local) = (client, Some(local));
+                }
+            }
+            Err(NoHello::HandOver) => return Some(Unread { stream, arrival, held }),
+            Err(NoHello::Refused(rejection, reason)) => {
                 let record = AccessRecord::new(worker, &arrival);
                 return refuse(worker, stream, record, rejection, reason).await;
             }
@@ -99,7 +128,8 @@ pub(super) async fn serve(
     }
     let hello = match peek(worker, &arrival, listening.peeker().peek(&stream)).await {
         Ok(hello) => hello,
-        Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason).await,
+        Err(NoHello::HandOver) => return Some(Unread { stream, arrival, held }),
+        Err(NoHello::Refused(rejection, reason)) => return refuse(worker, stream, record, rejection, reason).await,
     };
     worker.counters.hello(HelloOutcome::Ok);
     worker.counters.hello_bytes.observe(hello.bytes as f64);
@@ -121,14 +151,21 @@ pub(super) async fn serve(
     record.tenant(&destination.tenant.settings);
     let admission = match destination.tenant.limits.admit() {
         Ok(admission) => admission,
-        Err(exceeded) => return fail(stream, record, &destination, over_limit(mode, exceeded)).await,
+        Err(exceeded) => {
+            fail(stream, record, &destination, over_limit(mode, exceeded)).await;
+            return None;
+        }
     };
     match mode {
         Mode::Passthrough => {
             let occupied = Occupied { admission, held };
-            passthrough::serve(worker, &destination, stream, &arrival, record, occupied).await;
+            passthrough::serve(worker, &destination, stream, arrival, record, occupied).await
         }
-        _ => terminate::serve(&destination, stream, &arrival, &hello, record).await,
+        _ => {
+            let hand_over = worker.shared.hand_over.begun();
+            let stream = terminate::serve(&destination, stream, &arrival, &hello, record, hand_over).await?;
+            Some(Unread { stream, arrival, held })
+        }
     }
 }
 
@@ -168,18 +205,29 @@ fn over_limit(mode: Mode, exceeded: Exceeded) -> TenantFailure {
     TenantFailure { mode, outcome, reason: reason.to_owned() }
 }
 
+/// Why there is no header or hello to go on with.
+enum NoHello {
+    /// The client gets this answer, for this reason.
+    Refused(Rejection, String),
+    /// Another process waits for it instead.
+    HandOver,
+}
+
 /// Waits for the PROXY header or the hello within the deadline, and counts how that failed.
 async fn peek<T>(
     worker: &Worker,
     arrival: &Arrival,
     peek: impl Future<Output = Result<T, PeekError>>,
-) -> Result<T, (Rejection, String)> {
+) -> Result<T, NoHello> {
+    // Each branch may be dropped: a peek leaves everything where it is.
     let peeked = tokio::select! {
+        biased;
         peeked = timeout_at(arrival.deadline, peek) => peeked,
         () = worker.shared.drain.forced() => {
             worker.counters.hello(HelloOutcome::Drained);
-            return Err((Rejection::silent(ConnectionOutcome::Drained), "drained".to_owned()));
+            return Err(NoHello::Refused(Rejection::silent(ConnectionOutcome::Drained), "drained".to_owned()));
         }
+        () = worker.shared.hand_over.begun() => return Err(NoHello::HandOver),
     };
     let error = match peeked {
         Ok(Ok(peeked)) => return Ok(peeked),
@@ -187,7 +235,7 @@ async fn peek<T>(
         Err(_elapsed) => {
             worker.counters.hello(HelloOutcome::TooSlow);
             let rejection = Rejection::alert(ConnectionOutcome::TooSlow, Alert::DecodeError);
-            return Err((rejection, "no whole ClientHello within clientHello.timeout".to_owned()));
+            return Err(NoHello::Refused(rejection, "no whole ClientHello within clientHello.timeout".to_owned()));
         }
     };
     let reason = error.to_string();
@@ -206,7 +254,7 @@ async fn peek<T>(
         PeekError::Socket(_) => (HelloOutcome::ClientReset, Rejection::silent(ConnectionOutcome::ClientReset)),
     };
     worker.counters.hello(outcome);
-    Err((rejection, reason))
+    Err(NoHello::Refused(rejection, reason))
 }
 
 fn route(listening: &Listening, arrival: &Arrival, hello: &Hello) -> Decision {
@@ -226,14 +274,14 @@ pub(super) struct TenantFailure {
     pub(super) reason: String,
 }
 
-/// Counts and answers a connection that no tenant gets.
+/// Counts and answers a connection that no tenant gets. Nothing is left of it.
 async fn refuse(
     worker: &Worker,
     stream: TcpStream,
     mut record: AccessRecord<'_>,
     rejection: Rejection,
     reason: String,
-) {
+) -> Option<Unread> {
     worker.counters.rejected(rejection.outcome);
     debug!(
         id = %record.id(),
@@ -246,6 +294,7 @@ async fn refuse(
     record.reason(reason);
     record.end(Mode::Reject.label(), rejection.outcome);
     reject::answer_and_close(stream, rejection.answer).await;
+    None
 }
 
 /// Counts and answers a connection whose tenant cannot serve it: an internal_error, so that the client fails at once.

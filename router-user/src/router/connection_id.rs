@@ -1,22 +1,22 @@
 //! Numbers for connections: unique over workers, restarts and a long time, without anything shared.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use ::connection::ConnectionId;
 
-/// Gives out the numbers of one worker: the second of its start, its index, a running number.
+/// Gives out the numbers of one worker: a random one and those that follow. Two processes that follow each other within a
+/// moment, as in an upgrade, have nothing else to tell them apart.
 #[derive(Debug)]
 pub(super) struct ConnectionIds {
     next: Cell<u64>,
 }
 
 impl ConnectionIds {
-    /// The numbers of worker `index`.
-    pub(super) fn new(index: usize) -> Self {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        // 24 bits of seconds, which come again after half a year; 8 bits of worker; 32 bits of running number.
-        Self { next: Cell::new((started << 40) | ((index as u64 & 0xff) << 32)) }
+    /// The numbers of one worker.
+    pub(super) fn new() -> Self {
+        // Of 2^64 numbers a worker uses some 2^40 in its life, so that two of them hardly ever meet.
+        Self { next: Cell::new(RandomState::new().build_hasher().finish()) }
     }
 
     /// The next number.
@@ -33,8 +33,8 @@ mod tests {
 
     #[test]
     fn numbers_differ_within_and_between_workers() {
-        let (first, second) = (ConnectionIds::new(0), ConnectionIds::new(1));
+        let (first, second) = (ConnectionIds::new(), ConnectionIds::new());
         assert_ne!(first.next(), first.next());
-        assert_ne!(first.next().0 >> 32, second.next().0 >> 32);
+        assert_ne!(first.next().0 >> 24, second.next().0 >> 24);
     }
 }

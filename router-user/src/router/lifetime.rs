@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::connection::Drain;
+use ::connection::channel::Channel;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::hand_over::take_over;
 use super::reload::{Prepared, ReloadOutcome, Reloader};
 use super::worker::Shared;
 use crate::config_file::ConfigFile;
@@ -103,6 +105,19 @@ pub(super) async fn run(
             (Wish::Stop, _) => break,
             (Wish::Reload, Authority::File(file)) => reload(shared, reloader, file.path()).await,
             (Wish::Obey(Order::Listen { name, address }, descriptors), _) => sockets.add(name, address, descriptors),
+            (Wish::Obey(Order::TakeOver, channel), Authority::Supervisor { line, .. }) => {
+                let answer = taking_over(channel, shared, reloader);
+                line.answer(&answer).await;
+            }
+            (Wish::Obey(Order::HandOver, channel), Authority::Supervisor { line, .. }) => match channel_of(channel) {
+                Ok(channel) => {
+                    info!(connections = held(shared), "handing over to the next router");
+                    shared.hand_over.begin(channel);
+                    line.answer(&Answer::Done).await;
+                    break;
+                }
+                Err(refused) => line.answer(&refused).await,
+            },
             (Wish::Obey(order, _), Authority::Supervisor { line, next }) => {
                 let answer = obey(order, shared, reloader, next, &mut prepared, &mut sockets).await;
                 line.answer(&answer).await;
@@ -111,16 +126,35 @@ pub(super) async fn run(
         }
     }
     shared.steering.end();
-    drain.start();
+    if !shared.hand_over.is_begun() {
+        drain.start();
+        info!(connections = held(shared), "draining");
+    }
     if let Some(carrier) = shared.cut_through.carrier() {
         carrier.leave();
     }
-    info!(connections = held(shared), "draining");
     tokio::select! {
         _ = shared.ended.acquire_many(workers) => {}
         _ = signals.terminate.recv() => drain.force(),
         _ = signals.interrupt.recv() => drain.force(),
     }
+    shared.hand_over.answered().await;
+}
+
+fn taking_over(channel: Vec<OwnedFd>, shared: &Shared, reloader: &Reloader) -> Answer {
+    match channel_of(channel) {
+        Ok(channel) => {
+            // Ends when the former router has.
+            tokio::spawn(take_over(channel, shared.policy.current(), reloader.workers().to_vec()));
+            Answer::Done
+        }
+        Err(refused) => refused,
+    }
+}
+
+fn channel_of(mut descriptors: Vec<OwnedFd>) -> Result<Channel, Answer> {
+    let socket = descriptors.pop().ok_or_else(|| Answer::Refused("no channel came with the order".to_owned()))?;
+    Channel::over(socket).map_err(|error| Answer::Refused(format!("the channel between two routers: {error}")))
 }
 
 async fn obey(
@@ -143,9 +177,10 @@ async fn obey(
             (Some(ready), sockets) => reloader.commit(ready, sockets.listeners).await,
             (None, _) => return Answer::Refused("nothing is prepared".to_owned()),
         },
+        Order::NotUpgraded(why) => shared.hand_over.refuse(why),
         Order::CountInvalid => shared.reloads.count(ReloadOutcome::Invalid),
         Order::CountRefused => shared.reloads.count(ReloadOutcome::Refused),
-        Order::Listen { .. } | Order::Admin | Order::Start => {
+        Order::Listen { .. } | Order::Admin | Order::Start | Order::TakeOver | Order::HandOver => {
             return Answer::Refused("not while the router runs".to_owned());
         }
     }

@@ -6,6 +6,7 @@ mod carried;
 mod connection;
 mod connection_id;
 mod cut_through;
+mod hand_over;
 mod health;
 mod lifetime;
 mod live;
@@ -38,12 +39,13 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
 pub use self::cut_through::name_hash;
+use self::hand_over::HandOver;
 use self::lifetime::{Authority, Signals};
 pub use self::policy::{LivePolicy, Policy, TenantState};
 use self::privileges::drop_privileges;
 use self::reload::Reloader;
 pub use self::reload::{ReloadOutcome, Reloads};
-use self::worker::Change;
+use self::worker::Instruction;
 pub use self::worker::Shared;
 use crate::admin::{self, AdminSockets, AdminState};
 use crate::config_file::{ConfigFile, fingerprint};
@@ -52,6 +54,7 @@ use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::listening::ListeningSockets;
 use crate::metrics::WorkerCounters;
+use crate::names;
 use crate::supervision::Answer;
 
 /// Runs the router until it is drained.
@@ -105,6 +108,8 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         steering,
         access_log,
         drain: drain.signal(),
+        hand_over: HandOver::new(),
+        is_supervised: matches!(authority, Authority::Supervisor { .. }),
         ended: Semaphore::new(0),
     });
     let (started, changes) = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
@@ -133,7 +138,7 @@ fn start(
     counters: Vec<Arc<WorkerCounters>>,
     sockets: Vec<Vec<TcpListener>>,
     admin_sockets: AdminSockets,
-) -> io::Result<(Vec<WorkerThread>, Vec<UnboundedSender<Change>>)> {
+) -> io::Result<(Vec<WorkerThread>, Vec<UnboundedSender<Instruction>>)> {
     let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
     let threads = counters.iter().enumerate().map(|(index, counters)| {
         let own = sockets.iter_mut().filter_map(Iterator::next).collect();
@@ -142,6 +147,7 @@ fn start(
     });
     let (threads, changes) = threads.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     health::spawn(&shared.policy)?;
+    names::spawn(&shared.policy)?;
     admin::spawn(admin_sockets, AdminState::new(shared.clone(), counters))?;
     Ok((threads, changes))
 }

@@ -2,45 +2,62 @@
 //! and possible, or relay until both sides are done.
 
 use std::net;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ::connection::DialError;
+use ::connection::backends::Endpoint;
 use ::connection::proxy_protocol::{Origin, header};
-use ::connection::relay::{RelayOutcome, relay_tcp};
+use ::connection::relay::{Progress, RelayOutcome, Relayed, relay_tcp_until};
 use ::connection::silence::watch_over;
 use config::Tenant;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::AccessRecord;
 use super::carried::CarriedConnection;
-use super::connection::{Arrival, Occupied, TenantFailure, fail};
+use super::connection::{Arrival, Occupied, TenantFailure, Unread, fail};
 use super::cut_through::{self, Switched};
+use super::hand_over::RelayedConnection;
 use super::outcome::{ConnectionOutcome, Mode};
+use super::policy::TenantState;
 use super::site::Destination;
 use super::worker::Worker;
 use crate::metrics::TenantCounters;
 
-/// Serves a connection whose TLS stays end to end, hello and all that follows.
+/// Serves a connection whose TLS stays end to end, hello and all that follows. Gives it back, still unread, when it is to be
+/// handed over to another process before a backend has it.
 pub(super) async fn serve(
     worker: &Worker,
     destination: &Destination,
     stream: TcpStream,
-    arrival: &Arrival,
+    arrival: Arrival,
     mut record: AccessRecord<'_>,
     occupied: Occupied,
-) {
+) -> Option<Unread> {
     let (settings, counters) = (&*destination.tenant.settings, &destination.counters);
     let active = counters.active();
     let candidate = cut_through::prepare(worker, &stream, arrival.peer);
     let dialled = Instant::now();
-    let Some(backends) = &destination.tenant.backends else { return };
-    let header = proxy_header(settings, arrival, &stream, record.server_name());
-    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit, &header).await;
-    let connected = backends.connect(record.client().ip(), settings.connect_timeout, connect).await;
+    let backends = destination.tenant.backends.as_ref()?;
+    let header = proxy_header(settings, &arrival, &stream, record.server_name());
+    let connect = async |backend: &Endpoint, time_limit| {
+        cut_through::dial(candidate.as_ref(), backend.address, time_limit, &header).await
+    };
+    // Each branch may be dropped: the client's bytes are still in its socket, and a backend that was only dialled has seen
+    // a header at most.
+    let connected = tokio::select! {
+        biased;
+        connected = backends.connect(record.client().ip(), settings.connect_timeout, connect) => connected,
+        () = worker.shared.hand_over.begun() => {
+            return Some(Unread { stream, arrival, held: occupied.held });
+        }
+    };
     let address = connected.as_ref().map_or_else(DialError::address, |(_, lease)| Some(lease.address()));
     record.connected(address, dialled.elapsed());
     let (dialled, lease) = match connected {
@@ -51,10 +68,11 @@ pub(super) async fn serve(
                 outcome: ConnectionOutcome::of_dial(&error),
                 reason: error.to_string(),
             };
-            return fail(stream, record, destination, failure).await;
+            fail(stream, record, destination, failure).await;
+            return None;
         }
     };
-    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, arrival) {
+    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, &arrival) {
         Switched::Not(stream, backend) => (stream, backend),
         Switched::Carried(place) => {
             let Occupied { admission, held } = occupied;
@@ -67,15 +85,45 @@ pub(super) async fn serve(
                 _admission: admission,
                 _held: held,
             };
-            return worker.carried.insert(place, connection);
+            worker.carried.insert(place, connection);
+            return None;
         }
         Switched::Broken(error) => {
             counters.ended(ConnectionOutcome::BackendError);
             record.reason(error.to_string());
-            return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+            record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+            return None;
         }
     };
-    relay(worker, settings, counters, stream, backend, record).await;
+    // Whatever else is known of the arrival is of no use any more.
+    drop(arrival);
+    prepare(settings, &stream, &backend);
+    let terms = Terms::of(settings, Some(lease.address()));
+    relay(worker, terms, counters, (stream, backend), Progress::default(), record).await;
+    None
+}
+
+/// Goes on with a relay of a former process. Its tenant may be gone from the configuration since it began.
+pub(super) async fn go_on(
+    worker: Rc<Worker>,
+    connection: RelayedConnection,
+    tenant: Option<Arc<TenantState>>,
+    sockets: [net::TcpStream; 2],
+) {
+    let RelayedConnection { record, tenant: name, backend, idle_timeout, drain_timeout, progress } = connection;
+    let [client, backend_socket] = sockets;
+    let record = AccessRecord::of_passport(&worker, record);
+    let terms = Terms { tenant: &name, backend, idle_timeout, drain_timeout };
+    let counters = match &tenant {
+        Some(tenant) => Arc::clone(&tenant.counters[worker.index()]),
+        None => Arc::new(TenantCounters::of_nobody()),
+    };
+    // What the connection occupies is bound until the end.
+    let _active = counters.active();
+    let _lease = tenant.as_ref().and_then(|tenant| tenant.backends.as_ref()?.resume(backend?));
+    let _admission = tenant.as_ref().map(|tenant| tenant.limits.readmit());
+    let _held = worker.hold(record.listener());
+    register_and_relay(&worker, terms, &counters, (client, backend_socket), progress, record).await;
 }
 
 /// Goes on with a connection that the kernel has given back.
@@ -88,9 +136,40 @@ pub(super) async fn resume(
     // What the connection occupies is bound until the end.
     let CarriedConnection { settings, counters, record, _active, _lease, _admission, _held } = connection;
     let unknown = net::SocketAddr::from((net::Ipv4Addr::UNSPECIFIED, 0));
-    let mut record = record.relayed_after_all(&worker, client.peer_addr().unwrap_or(unknown));
+    let record = record.relayed_after_all(&worker, client.peer_addr().unwrap_or(unknown));
+    prepare(&settings, &client, &backend);
+    let terms = Terms::of(&settings, Some(_lease.address()));
+    register_and_relay(&worker, terms, &counters, (client, backend), Progress::default(), record).await;
+}
+
+/// What a relay has to know of its tenant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'t> {
+    pub(super) tenant: &'t str,
+    /// As it is configured.
+    pub(super) backend: Option<net::SocketAddr>,
+    pub(super) idle_timeout: Duration,
+    pub(super) drain_timeout: Duration,
+}
+
+impl<'t> Terms<'t> {
+    fn of(tenant: &'t Tenant, backend: Option<net::SocketAddr>) -> Self {
+        let Tenant { name, idle_timeout, drain_timeout, .. } = tenant;
+        Self { tenant: name, backend, idle_timeout: *idle_timeout, drain_timeout: *drain_timeout }
+    }
+}
+
+/// Sockets that are new to this process's runtime.
+async fn register_and_relay(
+    worker: &Worker,
+    terms: Terms<'_>,
+    counters: &TenantCounters,
+    (client, backend): (net::TcpStream, net::TcpStream),
+    progress: Progress,
+    mut record: AccessRecord<'_>,
+) {
     match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
-        (Ok(client), Ok(backend)) => relay(&worker, &settings, &counters, client, backend, record).await,
+        (Ok(client), Ok(backend)) => relay(worker, terms, counters, (client, backend), progress, record).await,
         (Err(error), _) | (_, Err(error)) => {
             counters.ended(ConnectionOutcome::BackendError);
             record.reason(error.to_string());
@@ -99,20 +178,44 @@ pub(super) async fn resume(
     }
 }
 
-async fn relay(
-    worker: &Worker,
-    settings: &Tenant,
-    counters: &TenantCounters,
-    stream: TcpStream,
-    backend: TcpStream,
-    mut record: AccessRecord<'_>,
-) {
-    let prepared = stream.set_nodelay(true).and_then(|()| watch_over(&stream, &settings.tcp));
-    if let Err(error) = prepared.and_then(|()| watch_over(&backend, &settings.tcp)) {
+fn prepare(settings: &Tenant, client: &impl AsFd, backend: &impl AsFd) {
+    let nodelay = SockRef::from(client).set_tcp_nodelay(true);
+    let prepared = nodelay.and_then(|()| watch_over(client, &settings.tcp));
+    if let Err(error) = prepared.and_then(|()| watch_over(backend, &settings.tcp)) {
         debug!(%error, "options of a socket that is gone");
     }
-    let forced = worker.shared.drain.forced_after(settings.drain_timeout);
-    let end = relay_tcp(&worker.relay, stream, backend, settings.idle_timeout, &counters.traffic, forced).await;
+}
+
+/// Relays to the end, here or in the process that takes over.
+async fn relay(
+    worker: &Worker,
+    terms: Terms<'_>,
+    counters: &TenantCounters,
+    mut connections: (TcpStream, TcpStream),
+    mut progress: Progress,
+    mut record: AccessRecord<'_>,
+) {
+    let end = loop {
+        let forced = worker.shared.drain.forced_after(terms.drain_timeout);
+        let hand_over = worker.shared.hand_over.begun();
+        let (context, traffic) = (&worker.relay, &counters.traffic);
+        let relayed =
+            relay_tcp_until(context, connections, progress, terms.idle_timeout, traffic, forced, hand_over).await;
+        let suspended = match relayed {
+            Relayed::Ended(end) => break end,
+            Relayed::Suspended(suspended) => suspended,
+        };
+        let Err(back) = worker.shared.hand_over.relayed(&record, terms, *suspended).await else { return };
+        // Nobody takes it, so it goes on here.
+        match (TcpStream::from_std(back.client), TcpStream::from_std(back.backend)) {
+            (Ok(client), Ok(backend)) => (connections, progress) = ((client, backend), back.progress),
+            (Err(error), _) | (_, Err(error)) => {
+                counters.ended(ConnectionOutcome::BackendError);
+                record.reason(error.to_string());
+                return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+            }
+        }
+    };
     worker.counters.data_path(end.path);
     if end.fallback.is_some() {
         worker.counters.fallback_no_pipe.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +226,7 @@ async fn relay(
     if let RelayOutcome::ClientError(error) | RelayOutcome::BackendError(error) = &end.outcome {
         record.reason(error.to_string());
     }
-    debug!(id = %record.id(), tenant = settings.name, outcome = outcome.label(), path = end.path.as_str(), "ended");
+    debug!(id = %record.id(), tenant = terms.tenant, outcome = outcome.label(), path = end.path.as_str(), "ended");
     record.end(Mode::Passthrough.label(), outcome);
 }
 

@@ -22,6 +22,11 @@ impl Permits {
         Arc::clone(&self.semaphore).acquire_owned().await
     }
 
+    /// One more, if there is room now.
+    pub(super) fn acquire_now(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.semaphore).try_acquire_owned().ok()
+    }
+
     /// Another bound from now on. Where more are held than that, they stay, and nobody new comes until enough have
     /// ended. Needs a runtime.
     pub(super) fn change(&self, most: usize) {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::worker::{Change, Shared};
+use super::worker::{Change, Instruction, Shared};
 use crate::listening::{BindError, Bound};
 
 label_set! {
@@ -60,7 +60,7 @@ pub(super) struct Reloader {
     /// The text of the configuration in force.
     text: String,
     /// One per worker.
-    workers: Vec<UnboundedSender<Change>>,
+    workers: Vec<UnboundedSender<Instruction>>,
 }
 
 impl Reloads {
@@ -94,7 +94,7 @@ impl ReloadError {
 }
 
 impl Reloader {
-    pub(super) fn new(shared: Arc<Shared>, text: String, workers: Vec<UnboundedSender<Change>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, text: String, workers: Vec<UnboundedSender<Instruction>>) -> Self {
         Self { shared, text, workers }
     }
 
@@ -118,6 +118,11 @@ impl Reloader {
         Ok(missing.map(|listener| Bound::bind(listener, self.workers.len())).collect::<Result<_, _>>()?)
     }
 
+    /// The workers.
+    pub(super) fn workers(&self) -> &[UnboundedSender<Instruction>] {
+        &self.workers
+    }
+
     /// Puts it in force, with the sockets of the listeners that are new or have another address. Resolves when every
     /// worker serves by it.
     pub(super) async fn commit(&mut self, prepared: Prepared, sockets: Vec<Bound>) {
@@ -133,7 +138,7 @@ impl Reloader {
             let own = sockets.iter_mut().filter_map(|(name, sockets)| Some((name.clone(), sockets.next()?))).collect();
             let (applied, is_applied) = oneshot::channel();
             // A worker that has ended takes no connections.
-            let _ = worker.send(Change { policy: Arc::clone(&policy), sockets: own, applied });
+            let _ = worker.send(Instruction::Change(Change { policy: Arc::clone(&policy), sockets: own, applied }));
             is_applied
         });
         for is_applied in applied.collect::<Vec<_>>() {

@@ -16,21 +16,28 @@ use super::site::Destination;
 use super::terminator_link::TerminatorLink;
 
 /// Hands the connection over. A terminator that cannot be reached within [`TERMINATOR_PATIENCE`] costs the client an
-/// alert; one that can has the connection from here on, together with its access line.
+/// alert; one that can has the connection from here on, together with its access line. Gives it back when `interruption`
+/// comes first.
 pub(super) async fn serve(
     destination: &Destination,
     stream: TcpStream,
     arrival: &Arrival,
     hello: &Hello,
     record: AccessRecord<'_>,
-) {
+    interruption: impl Future<Output = ()>,
+) -> Option<TcpStream> {
     let decided = Instant::now();
     let is_on_demand = destination.terminator.as_ref().is_some_and(TerminatorLink::is_on_demand);
     let patience = if is_on_demand { ON_DEMAND_PATIENCE } else { TERMINATOR_PATIENCE };
     let deadline = arrival.deadline.min(decided + patience);
     let handed_over = match (&destination.terminator, describe(arrival, hello, &stream)) {
         (Some(link), Ok(handoff)) => {
-            link.hand_over(&handoff, &stream, deadline).await.map_err(|error| error.to_string())
+            // Each branch may be dropped: a message is sent as a whole, in the poll that returns, or not at all.
+            tokio::select! {
+                biased;
+                done = link.hand_over(&handoff, &stream, deadline) => done.map_err(|error| error.to_string()),
+                () = interruption => return Some(stream),
+            }
         }
         (None, _) => Err("the tenant has no terminator".to_owned()),
         (_, Err(error)) => Err(format!("read the local address: {error}")),
@@ -47,6 +54,7 @@ pub(super) async fn serve(
             fail(stream, record, destination, TenantFailure { mode: Mode::Terminate, outcome, reason }).await;
         }
     }
+    None
 }
 
 fn describe(arrival: &Arrival, hello: &Hello, stream: &TcpStream) -> io::Result<Handoff> {

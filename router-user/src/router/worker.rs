@@ -10,18 +10,23 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ::connection::access_log::AccessLog;
+use ::connection::clock::instant_of;
 use ::connection::drain::DrainSignal;
 use ::connection::relay::{RelayContext, RelayPolicy};
 use config::DataPath;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
-use tracing::error;
+use tracing::{debug, error};
 
-use super::accept;
+use super::accept::{self, Held};
 use super::carried::{self, CarriedConnections, Ends};
+use super::connection::{Arrival, Unread, serve_unread};
 use super::connection_id::ConnectionIds;
+use super::hand_over::{HandOver, Successor, UnreadConnection};
 use super::live::Live;
+use super::passthrough;
 use super::policy::{LivePolicy, Policy};
 use super::reload::Reloads;
 use super::site::{Listening, Site};
@@ -44,6 +49,10 @@ pub struct Shared {
     pub access_log: Option<AccessLog>,
     /// Tells when to stop.
     pub drain: DrainSignal,
+    /// Tells when another process is to have all connections.
+    pub hand_over: HandOver,
+    /// Whether somebody can be asked for reloads and upgrades.
+    pub is_supervised: bool,
     /// One permit per worker that has ended.
     pub ended: Semaphore,
 }
@@ -67,6 +76,15 @@ pub(super) struct Worker {
     site: RefCell<Rc<Site>>,
 }
 
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Instruction {
+    /// By a reload.
+    Change(Change),
+    /// By a former process that is gone.
+    GoOn(Successor),
+}
+
 /// What a reload tells a worker.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -85,12 +103,12 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     counters: Arc<WorkerCounters>,
     sockets: Vec<TcpListener>,
-    changes: UnboundedReceiver<Change>,
+    instructions: UnboundedReceiver<Instruction>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (worker, ends) = Worker::new(index, shared.clone(), counters);
-        let result = LocalSet::new().block_on(&runtime, run(Rc::new(worker), ends, sockets, changes));
+        let result = LocalSet::new().block_on(&runtime, run(Rc::new(worker), ends, sockets, instructions));
         shared.ended.add_permits(1);
         result
     })
@@ -107,7 +125,7 @@ impl Worker {
         let (carried, ends) = CarriedConnections::new();
         let worker = Self {
             relay: RelayContext::new(relay),
-            ids: ConnectionIds::new(index),
+            ids: ConnectionIds::new(),
             carried,
             live: Live::default(),
             site: RefCell::new(Rc::new(Site::new(policy, index, None))),
@@ -123,6 +141,16 @@ impl Worker {
         self.site.borrow().clone()
     }
 
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What a connection of this listener occupies that another process has accepted.
+    pub(super) fn hold(&self, listener: Option<&str>) -> Held {
+        let listening = listener.and_then(|name| Listening::at(self.site(), name.into()));
+        Held::of_another_process(listening.map(|listening| listening.permits()).as_deref(), &self.live)
+    }
+
     fn move_to(&self, policy: Arc<Policy>) {
         let next = Site::new(policy, self.index, Some(&self.site()));
         self.site.replace(Rc::new(next));
@@ -134,7 +162,7 @@ async fn run(
     worker: Rc<Worker>,
     ends: Ends,
     sockets: Vec<TcpListener>,
-    mut changes: UnboundedReceiver<Change>,
+    mut instructions: UnboundedReceiver<Instruction>,
 ) -> io::Result<()> {
     if let CuttingThrough::Running(_) = &worker.shared.cut_through {
         // Ends with the runtime: whom it waits for is counted as live.
@@ -148,23 +176,60 @@ async fn run(
     loop {
         // Every branch may be dropped: a queue, a set and a value.
         tokio::select! {
-            Some(Change { policy, sockets, applied }) = changes.recv() => {
-                worker.move_to(policy);
-                doors.close_all_but(&worker.site());
-                for (name, socket) in sockets {
-                    if let Err(error) = doors.open(&worker, &name, socket) {
-                        error!(listener = name, %error, "a new listener does not accept");
-                    }
-                }
-                // Whoever asked may have gone.
-                let _ = applied.send(());
-            }
+            Some(instruction) = instructions.recv() => match instruction {
+                Instruction::Change(change) => doors.change(&worker, change),
+                Instruction::GoOn(successor) => go_on(&worker, successor),
+            },
             Some(_) = doors.accepting.join_next() => {}
             () = worker.shared.drain.draining() => break,
+            () = worker.shared.hand_over.begun() => break,
         }
     }
     while doors.accepting.join_next().await.is_some() {}
     worker.live.none_left().await;
+    Ok(())
+}
+
+/// Serves what a former process has handed over.
+fn go_on(worker: &Rc<Worker>, successor: Successor) {
+    let worker = Rc::clone(worker);
+    match successor {
+        Successor::Relayed(connection, tenant, sockets) => {
+            tokio::task::spawn_local(passthrough::go_on(worker, *connection, tenant, sockets));
+        }
+        Successor::Unread(connection, stream) => {
+            tokio::task::spawn_local(async move {
+                if let Err(error) = serve_of_another_process(&worker, connection, stream).await {
+                    debug!(%error, "a connection of the former process");
+                }
+            });
+        }
+    }
+}
+
+async fn serve_of_another_process(
+    worker: &Worker,
+    connection: UnreadConnection,
+    stream: std::net::TcpStream,
+) -> io::Result<()> {
+    let stream = TcpStream::from_std(stream)?;
+    let name: Rc<str> = connection.listener.as_str().into();
+    let Some(listening) = Listening::at(worker.site(), Rc::clone(&name)) else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "its listener is gone"));
+    };
+    let held = worker.hold(Some(&name));
+    let arrival = Arrival {
+        id: connection.id,
+        listener: name,
+        peer: connection.peer,
+        client: connection.client,
+        told_local: connection.told_local,
+        is_header_taken: connection.is_header_taken,
+        accepted: instant_of(connection.accepted_monotonic_ns).into(),
+        accepted_at: connection.accepted_at,
+        deadline: instant_of(connection.deadline_monotonic_ns).into(),
+    };
+    serve_unread(worker, listening, Unread { stream, arrival, held }).await;
     Ok(())
 }
 
@@ -185,6 +250,19 @@ impl Doors {
         self.open.insert(name.to_owned(), (listening.settings().address, open));
         self.accepting.spawn_local(accept::accept_loop(worker.clone(), listening, socket, closed));
         Ok(())
+    }
+
+    fn change(&mut self, worker: &Rc<Worker>, change: Change) {
+        let Change { policy, sockets, applied } = change;
+        worker.move_to(policy);
+        self.close_all_but(&worker.site());
+        for (name, socket) in sockets {
+            if let Err(error) = self.open(worker, &name, socket) {
+                error!(listener = name, %error, "a new listener does not accept");
+            }
+        }
+        // Whoever asked may have gone.
+        let _ = applied.send(());
     }
 
     /// Closes those whose listener is gone or has another address.

@@ -4,28 +4,32 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, PoisonError};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::process::Command;
-use tokio::sync::{Mutex, watch};
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::memory_groups::out_of_memory_kills;
 use super::on_demand::OnDemand;
-use crate::listening::ListeningSockets;
-use crate::supervision::{Answer, Line};
+use super::process::Process;
+use super::seat::{NotReplaced, Seat, Upgrade, take_seat};
+use crate::supervision::Line;
 
 /// What a child is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Router,
-    Terminator { tenant: String },
+    /// Another one has its place.
+    FormerRouter,
+    Terminator {
+        tenant: String,
+    },
 }
 
 /// A child that is kept running.
@@ -46,36 +50,8 @@ pub(super) struct Child {
     is_wanted: bool,
     /// Whether another one has taken its place, because it takes nothing new.
     has_successor: bool,
-}
-
-/// The line to the router that runs, if one does.
-pub(super) type RouterLine = Arc<Mutex<Option<Line>>>;
-
-/// The place of the router: what its processes find there, and where they leave the line to themselves.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seat {
-    pub(super) line: RouterLine,
-    pub(super) sockets: Sockets,
-}
-
-/// The listening sockets, which outlive the router's processes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sockets(Arc<std::sync::Mutex<ListeningSockets>>);
-
-impl Sockets {
-    pub(super) fn new(sockets: ListeningSockets) -> Self {
-        Self(Arc::new(std::sync::Mutex::new(sockets)))
-    }
-
-    /// Looks at them or changes them.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&mut ListeningSockets) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Closes all of them: once the router has closed its own, connections are refused.
-    pub(super) fn close(&self) {
-        self.with(|sockets| *sockets = ListeningSockets::default());
-    }
+    /// Whether a router has been ready at any time.
+    has_served: Arc<AtomicBool>,
 }
 
 /// Retires a terminator: it takes nothing new, and ends when its last connection has.
@@ -123,6 +99,7 @@ impl Child {
             on_demand: None,
             is_wanted: true,
             has_successor: false,
+            has_served: Arc::default(),
         }
     }
 
@@ -149,6 +126,7 @@ impl Child {
             on_demand: None,
             is_wanted: true,
             has_successor: false,
+            has_served: Arc::default(),
         };
         (child, Retirement(retire))
     }
@@ -179,6 +157,7 @@ impl Child {
             on_demand: self.on_demand.clone(),
             is_wanted: true,
             has_successor: false,
+            has_served: Arc::default(),
         }
     }
 
@@ -217,7 +196,10 @@ impl Child {
                     } else {
                         warn!(process = %self.role, %status, "ended unasked");
                     }
-                    if let (Role::Router, true, Some(code)) = (&self.role, first_start, status.code()) {
+                    let has_served = self.has_served.load(Ordering::Relaxed);
+                    if let (Role::Router, false, true, Some(code)) =
+                        (&self.role, has_served, first_start, status.code())
+                    {
                         return (self.role, Ended::Failed { exit_code: u8::try_from(code).unwrap_or(2) });
                     }
                 }
@@ -250,70 +232,93 @@ impl Child {
     }
 
     async fn run_once(&mut self, stop: &mut watch::Receiver<StopPhase>) -> io::Result<ExitStatus> {
-        // Its end tells the child that the supervisor is gone.
-        let (stdin, seat) = match &self.seat {
-            None => (Stdio::piped(), None),
+        let (mut process, taking) = match &self.seat {
+            // The end of its standard input tells it that the supervisor is gone.
+            None => (Process::start(&self.program, &self.arguments, None)?, None),
             Some(seat) => {
-                let (ours, theirs) = Line::pair()?;
-                (theirs.into(), Some((seat.clone(), ours)))
+                let (line, theirs) = Line::pair()?;
+                let process = Process::start(&self.program, &self.arguments, Some(theirs))?;
+                (process, Some(take_seat(seat.clone(), line, Arc::clone(&self.has_served))))
             }
         };
-        let mut process = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(stdin)
-            // A Ctrl-C in the terminal reaches the supervisor alone, which then drains in order.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        let pid = process.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        // wait() closes the child's standard input, so the lifeline is held apart from it.
-        let _lifeline = process.stdin.take();
-        info!(process = %self.role, pid = pid.map(Pid::as_raw), "started");
-        let mut taking_seat = pin!(async {
-            if let Some((seat, line)) = seat {
-                take_seat(&seat, line).await;
+        info!(process = %self.role, pid = process.pid(), "started");
+        let mut taking = pin!(async {
+            if let Some(taking) = taking {
+                taking.await;
             }
             std::future::pending::<()>().await;
         });
-        // Dropping wait() loses nothing: it can be called again (tokio::process::Child::wait).
         let started = tokio::time::Instant::now();
+        let stops_at = self.role.stops_at();
+        let mut stops = stop.clone();
         let mut retiring = false;
         loop {
             tokio::select! {
                 status = process.wait() => return status,
-                () = &mut taking_seat => {}
+                () = &mut taking => {}
                 () = wanted_again(&mut self.on_demand, started), if !retiring && !self.has_successor => {
                     self.has_successor = true;
                     if let Some(on_demand) = &self.on_demand {
                         on_demand.succeed(self.successor());
                     }
                 }
-                _ = stop.wait_for(|phase| *phase >= self.role.stops_at()) => break tell(pid, Signal::SIGTERM),
+                wanted = next_upgrade(&self.seat) => {
+                    // A stop that comes meanwhile ends the attempt, and with it the process that was started for it.
+                    let replaced = tokio::select! {
+                        replaced = wanted.replace(&self.program, &self.arguments, &mut process) => replaced,
+                        () = reached(&mut stops, stops_at) => Err(NotReplaced::Stopped),
+                    };
+                    wanted.answer(replaced);
+                }
+                () = reached(stop, stops_at) => break process.tell(Signal::SIGTERM),
                 () = is_retired(&mut self.retired), if !retiring => {
                     retiring = true;
-                    tell(pid, Signal::SIGUSR1);
+                    process.tell(Signal::SIGUSR1);
                 }
             }
         }
         tokio::select! {
             status = process.wait() => return status,
-            () = &mut taking_seat => {}
-            _ = stop.wait_for(|phase| *phase == StopPhase::Now) => tell(pid, Signal::SIGTERM),
+            () = &mut taking => {}
+            _ = stop.wait_for(|phase| *phase == StopPhase::Now) => process.tell(Signal::SIGTERM),
         }
         match timeout(LAST_WORDS, process.wait()).await {
             Ok(status) => status,
             Err(_) => {
-                process.start_kill()?;
+                process.tell(Signal::SIGKILL);
                 process.wait().await
             }
         }
     }
 }
 
+/// Accompanies a router that another one has replaced to its end, which is near unless its connections could not be handed
+/// over.
+pub(super) async fn see_off(mut former: Process, mut stop: watch::Receiver<StopPhase>) -> (Role, Ended) {
+    let pid = former.pid();
+    let ended = |status: io::Result<ExitStatus>| {
+        if let Ok(status) = status {
+            info!(pid, %status, "the former router has ended");
+        }
+        (Role::FormerRouter, Ended::Stopped)
+    };
+    // Each branch may be dropped: waiting can begin anew.
+    tokio::select! {
+        status = former.wait() => return ended(status),
+        () = sleep(LONGEST_HAND_OVER) => warn!(pid, "the former router has connections left and drains"),
+        _ = stop.wait_for(|phase| *phase >= StopPhase::Router) => former.tell(Signal::SIGTERM),
+    }
+    tokio::select! {
+        status = former.wait() => return ended(status),
+        _ = stop.wait_for(|phase| *phase == StopPhase::Now) => former.tell(Signal::SIGKILL),
+    }
+    ended(former.wait().await)
+}
+
 impl Role {
     fn stops_at(&self) -> StopPhase {
         match self {
-            Self::Router => StopPhase::Router,
+            Self::Router | Self::FormerRouter => StopPhase::Router,
             Self::Terminator { .. } => StopPhase::Terminators,
         }
     }
@@ -323,26 +328,21 @@ impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Router => write!(f, "router"),
+            Self::FormerRouter => write!(f, "former router"),
             Self::Terminator { tenant } => write!(f, "terminator/{tenant}"),
         }
     }
 }
 
-/// Gives a router that starts its sockets. Orders may be given from the moment on at which it serves.
-async fn take_seat(seat: &Seat, line: Line) {
-    *seat.line.lock().await = None;
-    let started = async {
-        let sockets = seat.sockets.with(|sockets| sockets.share())?;
-        line.give_start(&sockets).await?;
-        // Ours end here, so that nobody but the router has a listener that a reload takes away.
-        drop(sockets);
-        line.wait_for_answer().await
-    };
-    match started.await {
-        Ok(Answer::Done) => *seat.line.lock().await = Some(line),
-        Ok(Answer::Refused(why)) => warn!(why, "the router does not start"),
-        // It says why itself, if it can, and its end is seen.
-        Err(error) => debug!(%error, "the router has not started"),
+/// Resolves when the stop has come this far, or when nobody is left who could say so.
+async fn reached(stop: &mut watch::Receiver<StopPhase>, wanted: StopPhase) {
+    let _ = stop.wait_for(|phase| *phase >= wanted).await;
+}
+
+async fn next_upgrade(seat: &Option<Seat>) -> Upgrade {
+    match seat {
+        Some(seat) => seat.next_upgrade().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -367,13 +367,8 @@ async fn is_retired(retired: &mut watch::Receiver<bool>) {
     }
 }
 
-/// The first SIGTERM drains, the second stops at once; SIGUSR1 retires a terminator. A child that is gone already is what
-/// we want.
-fn tell(pid: Option<Pid>, signal: Signal) {
-    if let Some(pid) = pid {
-        let _ = kill(pid, signal);
-    }
-}
-
 /// What a child gets between its second SIGTERM and SIGKILL, to close its connections and flush its log.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Handing over takes milliseconds, and a client that is refused may take a second to close.
+const LONGEST_HAND_OVER: Duration = Duration::from_secs(3);

@@ -1,12 +1,14 @@
 //! `sni-router run`: binds the listening sockets, starts the router and the terminators, restarts what crashes, passes on a
-//! drain, reloads. Accepts no connection, parses no network input and opens no key file.
+//! drain, reloads, upgrades. Accepts no connection, parses no network input and opens no key file.
 
 mod backoff;
 mod child;
 mod memory_groups;
 mod on_demand;
+mod process;
 mod reload;
 mod runtime_dir;
+mod seat;
 mod terminator;
 
 use std::collections::HashMap;
@@ -18,19 +20,20 @@ use config::{Config, Mode, Startup};
 use nix::unistd::Uid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::child::{Child, Ended, Retirement, Role, Seat, Sockets, StopPhase};
+use self::child::{Child, Ended, Retirement, Role, StopPhase, see_off};
 use self::memory_groups::MemoryGroups;
 use self::on_demand::OnDemand;
-use self::reload::{News, Reloader};
+use self::reload::{News, Reloader, Wishes};
 pub(crate) use self::runtime_dir::next_config;
 use self::runtime_dir::{RuntimeDir, RuntimeDirError};
+use self::seat::Seat;
 pub(crate) use self::terminator::program as terminator_program;
 use crate::config_file::{ConfigFile, fingerprint};
-use crate::demand::{Demands, bind_demand};
+use crate::demand::{Command, Demands, bind_demand};
 use crate::failure::Failure;
 use crate::identity::{Identity, router_identity};
 use crate::listening::ListeningSockets;
@@ -48,7 +51,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         );
     }
     let sockets = ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
-    let seat = Seat { sockets: Sockets::new(sockets), ..Seat::default() };
+    let seat = Seat::new(sockets);
     let (news, heard) = unbounded_channel();
     let demands = Demands::default();
     let groups = MemoryGroups::new(&config.runtime_dir);
@@ -60,10 +63,12 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
     runtime.block_on(async {
         let socket = bind_demand(&config.runtime_dir, identity)
             .map_err(|error| Failure::System(format!("make the socket demand.sock in the runtimeDir: {error}")))?;
-        tokio::spawn(demands.clone().hear(socket));
+        let (ask, asked) = unbounded_channel();
+        tokio::spawn(demands.clone().hear(socket, ask));
         let file = ConfigFile::new(config_file, seen);
         let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, text, runtime_dir, seat, terminators, news, demands, groups }, heard).await
+        supervise(Reloader { file, config, text, runtime_dir, seat, terminators, news, demands, groups }, heard, asked)
+            .await
     })
 }
 
@@ -111,16 +116,20 @@ fn longest_hello(config: &Config) -> Duration {
     config.listeners.iter().map(|listener| listener.client_hello.timeout).max().unwrap_or_default()
 }
 
-async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(|error| Failure::System(format!("watch for signals: {error}")))?;
+async fn supervise(
+    reloader: Reloader,
+    mut news: UnboundedReceiver<News>,
+    commands: UnboundedReceiver<Command>,
+) -> Result<(), Failure> {
+    let mut signals = Signals::new(commands).map_err(|error| Failure::System(format!("watch for signals: {error}")))?;
     let (stop, stopped) = watch::channel(StopPhase::Running);
     let mut running = JoinSet::new();
     let mut patience = Duration::ZERO;
     let mut failure = None;
-    let reload = Arc::new(Notify::new());
+    let wishes = Arc::new(Wishes::default());
     let sockets = reloader.seat.sockets.clone();
     // Ends with this task; what it has begun is finished by the children that it has started.
-    let reloader = tokio::spawn(reloader.run(Arc::clone(&reload)));
+    let reloader = tokio::spawn(reloader.run(Arc::clone(&wishes)));
     let mut terminators_drain_at = None;
     loop {
         // Every branch may be dropped: signals stay pending, JoinSet and watch keep their state.
@@ -129,6 +138,7 @@ async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>) -> Res
                 News::Start(child) => {
                     running.spawn(child.keep_running(stopped.clone()));
                 }
+                News::SeeOff(former) => drop(running.spawn(see_off(former, stopped.clone()))),
                 News::HelloTimeout(longest) => patience = longest,
             },
             Some(ended) = running.join_next() => match ended {
@@ -146,8 +156,9 @@ async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>) -> Res
                 Err(panicked) => failure = Some(Failure::System(format!("supervise a child: {panicked}"))),
             },
             wish = signals.next() => match wish {
-                Wish::Reload => reload.notify_one(),
-                Wish::Stop => if *stop.borrow() == StopPhase::Running {
+                Command::Reload => wishes.reload.notify_one(),
+                Command::Upgrade => wishes.upgrade.notify_one(),
+                Command::Drain => if *stop.borrow() == StopPhase::Running {
                     info!("draining; a second signal stops at once");
                     reloader.abort();
                     sockets.close();
@@ -185,31 +196,33 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-enum Wish {
-    Stop,
-    Reload,
-}
-
+/// What the supervisor is told to do, by signals and by the router, which passes on what its admin socket is asked for.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    upgrade: Signal,
+    commands: UnboundedReceiver<Command>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(commands: UnboundedReceiver<Command>) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+            commands,
         })
     }
 
-    async fn next(&mut self) -> Wish {
+    async fn next(&mut self) -> Command {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::Stop,
-            _ = self.interrupt.recv() => Wish::Stop,
-            _ = self.hangup.recv() => Wish::Reload,
+            _ = self.terminate.recv() => Command::Drain,
+            _ = self.interrupt.recv() => Command::Drain,
+            _ = self.hangup.recv() => Command::Reload,
+            _ = self.upgrade.recv() => Command::Upgrade,
+            Some(command) = self.commands.recv() => command,
         }
     }
 }

@@ -16,10 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::child::{Child, Retirement, Seat};
+use super::child::{Child, Retirement};
 use super::memory_groups::MemoryGroups;
 use super::on_demand::OnDemand;
+use super::process::Process;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
+use super::seat::{NotReplaced, Seat};
 use super::terminator;
 use crate::config_file::ConfigFile;
 use crate::demand::Demands;
@@ -32,11 +34,20 @@ use crate::supervision::{Answer, Order};
 pub(super) enum News {
     /// One more child.
     Start(Child),
+    /// A router that another one has replaced.
+    SeeOff(Process),
     /// The longest time that a connection may take until it is handed over.
     HelloTimeout(Duration),
 }
 
-/// Who reloads.
+/// What the signals and the admin socket can ask for.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) reload: Notify,
+    pub(super) upgrade: Notify,
+}
+
+/// Who reloads and upgrades.
 #[derive(Debug)]
 pub(super) struct Reloader {
     pub(super) file: ConfigFile,
@@ -75,13 +86,17 @@ enum NotReloaded {
 }
 
 impl Reloader {
-    /// Reloads at each change of the file and whenever it is `wanted`, for ever.
-    pub(super) async fn run(mut self, wanted: Arc<Notify>) -> Infallible {
+    /// Reloads at each change of the file and whenever that is wished for, and upgrades; for ever.
+    pub(super) async fn run(mut self, wishes: Arc<Wishes>) -> Infallible {
         loop {
-            // Both may be dropped: they say so.
+            // All may be dropped: they say so.
             tokio::select! {
                 () = self.file.changed() => info!(file = %self.file.path().display(), "the configuration file has changed"),
-                () = wanted.notified() => info!("SIGHUP: reading the configuration file again"),
+                () = wishes.reload.notified() => info!("reading the configuration file again, as asked for"),
+                () = wishes.upgrade.notified() => {
+                    self.upgrade().await;
+                    continue;
+                }
             }
             if let Err(error) = self.reload().await {
                 error!("not reloaded, the former configuration stays in force: {error}");
@@ -114,34 +129,19 @@ impl Reloader {
         self.seat.sockets.with(|bound| bound.move_to(&config, sockets));
         let _ = self.news.send(News::HelloTimeout(super::longest_hello(&config)));
         let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
-        let replaced: Vec<&str> = after
-            .iter()
-            .filter(|(name, settings)| before.get(*name) != Some(settings))
-            .map(|(name, _)| *name)
-            .collect();
-        let mut retiring = Vec::new();
-        let mut starting = JoinSet::new();
-        for name in replaced {
-            let socket = config.handoff_socket(name);
-            let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
-            let (child, retirement) = Child::terminator(&program, &self.runtime_dir.config(), name, &started.socket);
-            let former = self.terminators.insert(name.to_owned(), retirement);
-            let terminate = terminate(&config, name);
-            let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
-            let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
-            if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
-                // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
-                let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
-                let _ = self.news.send(News::Start(child.on_demand(on_demand)));
-                retiring.extend(former);
-                continue;
-            }
-            let _ = self.news.send(News::Start(child));
-            starting.spawn(started.takes_over(former));
-        }
+        let is_new = |(name, settings): &(&&str, &_)| before.get(**name) != Some(*settings);
+        let replaced: Vec<String> = after.iter().filter(is_new).map(|(name, _)| (*name).to_owned()).collect();
         let gone: Vec<String> =
             self.terminators.keys().filter(|name| !after.contains_key(name.as_str())).cloned().collect();
         drop((before, after));
+        let mut retiring = Vec::new();
+        let mut starting = JoinSet::new();
+        for name in &replaced {
+            match self.start_successor(&config, &program, name) {
+                Coming::Now { started, former } => drop(starting.spawn(started.takes_over(former))),
+                Coming::OnDemand { former } => retiring.extend(former),
+            }
+        }
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
         (self.config, self.text) = (config, text);
         let deadline = Instant::now() + TERMINATOR_PATIENCE;
@@ -173,6 +173,64 @@ impl Reloader {
             });
         }
         Ok(())
+    }
+
+    /// Starts a terminator in the place of the one that serves, if one does.
+    fn start_successor(&mut self, config: &Config, program: &Path, name: &str) -> Coming {
+        let socket = config.handoff_socket(name);
+        let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
+        let (child, retirement) = Child::terminator(program, &self.runtime_dir.config(), name, &started.socket);
+        let former = self.terminators.insert(name.to_owned(), retirement);
+        let terminate = terminate(config, name);
+        let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
+        let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
+        if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
+            // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
+            let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
+            let _ = self.news.send(News::Start(child.on_demand(on_demand)));
+            return Coming::OnDemand { former };
+        }
+        let _ = self.news.send(News::Start(child));
+        Coming::Now { started, former }
+    }
+
+    /// Has the programs that are on disk now take the places of those that run: first the router, because it is the one
+    /// that may refuse, then the terminators, one after the other.
+    async fn upgrade(&mut self) {
+        let began = Instant::now();
+        info!("upgrading to the programs that are on disk now");
+        if let Err(error) = self.seat.upgrade(&self.news).await {
+            error!("not upgraded, the former router goes on serving: {error}");
+            if !matches!(error, NotReplaced::Stopped) && self.give(&Order::NotUpgraded(error.to_string())).await.is_ok()
+            {
+                let _ = self.answer().await;
+            }
+            return;
+        }
+        let config = self.config.clone();
+        let names: Vec<_> = config.terminator_settings().into_keys().map(str::to_owned).collect();
+        if let Ok(program) = terminator::program_for(&config).inspect_err(|error| error!("terminators stay: {error}")) {
+            for name in &names {
+                let (started, former) = match self.start_successor(&config, &program, name) {
+                    Coming::Now { started, former } => (started, former),
+                    Coming::OnDemand { former } => {
+                        former.into_iter().for_each(Retirement::retire);
+                        continue;
+                    }
+                };
+                let mut taking_over = tokio::spawn(started.takes_over(former));
+                match timeout(TERMINATOR_PATIENCE, &mut taking_over).await {
+                    Ok(former) => former.into_iter().flatten().for_each(Retirement::retire),
+                    Err(_elapsed) => {
+                        warn!(tenant = name, "the new terminator does not start: the former one goes on serving");
+                        tokio::spawn(
+                            async move { taking_over.await.into_iter().flatten().for_each(Retirement::retire) },
+                        );
+                    }
+                }
+            }
+        }
+        info!(terminators = names.len(), took = ?began.elapsed(), "upgraded");
     }
 
     /// Tells the router, which counts for both.
@@ -224,6 +282,18 @@ impl Reloader {
             Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
+}
+
+/// A terminator that takes the place of `former`, if there is one.
+enum Coming {
+    Now {
+        started: Started,
+        former: Option<Retirement>,
+    },
+    /// When it is asked for.
+    OnDemand {
+        former: Option<Retirement>,
+    },
 }
 
 /// A terminator that was started in the place of another one, or of none.

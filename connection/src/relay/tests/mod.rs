@@ -7,4 +7,5 @@ mod interruptions;
 mod pressure;
 mod resets;
 mod stream;
+mod suspension;
 mod transfer;

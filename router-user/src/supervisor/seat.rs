@@ -1,0 +1,184 @@
+//! The place of the router: the listening sockets, which outlive its processes, the line to the one that serves, and how
+//! another one takes its place while it does.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use ::connection::channel::Channel;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::process::Process;
+use super::reload::News;
+use crate::listening::ListeningSockets;
+use crate::supervision::{Answer, Line, Order};
+
+/// What a router's processes find there. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    /// To the router that serves, if one does.
+    pub(super) line: Arc<Mutex<Option<Line>>>,
+    pub(super) sockets: Sockets,
+    ask: UnboundedSender<Upgrade>,
+    /// Whoever keeps the router running.
+    asked: Arc<Mutex<UnboundedReceiver<Upgrade>>>,
+}
+
+/// The listening sockets.
+#[derive(Clone, Debug)]
+pub(super) struct Sockets(Arc<std::sync::Mutex<ListeningSockets>>);
+
+/// Somebody wants another process in the router's place.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    seat: Seat,
+    news: UnboundedSender<News>,
+    done: oneshot::Sender<Result<(), NotReplaced>>,
+}
+
+/// Why the router that runs goes on serving.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReplaced {
+    #[error("start {}: {source}", program.display())]
+    Start { program: PathBuf, source: io::Error },
+    #[error("the new router ended before it was ready ({0}); the log has its last words")]
+    Ended(ExitStatus),
+    #[error("the new router was not ready within {START_PATIENCE:?}")]
+    TooSlow,
+    #[error("the new router: {0}")]
+    Refused(String),
+    #[error("the line to the new router: {0}")]
+    Line(#[from] io::Error),
+    #[error("sni-router is stopping")]
+    Stopped,
+}
+
+impl Seat {
+    pub(super) fn new(sockets: ListeningSockets) -> Self {
+        let (ask, asked) = unbounded_channel();
+        let sockets = Sockets(Arc::new(std::sync::Mutex::new(sockets)));
+        Self { line: Arc::default(), sockets, ask, asked: Arc::new(Mutex::new(asked)) }
+    }
+
+    /// Has another process, of the program that is on disk now, take the place of the one that serves.
+    pub(super) async fn upgrade(&self, news: &UnboundedSender<News>) -> Result<(), NotReplaced> {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.ask.send(Upgrade { seat: self.clone(), news: news.clone(), done });
+        // Who keeps the router running ends with a stop.
+        is_done.await.unwrap_or(Err(NotReplaced::Stopped))
+    }
+
+    /// The next wish for that. Cancel-safe.
+    pub(super) async fn next_upgrade(&self) -> Upgrade {
+        match self.asked.lock().await.recv().await {
+            Some(upgrade) => upgrade,
+            // Never: this value holds a sender.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Sockets {
+    /// Looks at them or changes them.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut ListeningSockets) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Closes all of them: once the router has closed its own, connections are refused.
+    pub(super) fn close(&self) {
+        self.with(|sockets| *sockets = ListeningSockets::default());
+    }
+}
+
+impl Upgrade {
+    /// Starts another process and, once it serves, has the former one hand over to it; then it is `process`.
+    pub(super) async fn replace(
+        &self,
+        program: &Path,
+        arguments: &[OsString],
+        process: &mut Process,
+    ) -> Result<(), NotReplaced> {
+        let (line, theirs) = Line::pair()?;
+        let started = Process::start(program, arguments, Some(theirs));
+        let failed = |source| NotReplaced::Start { program: program.to_owned(), source };
+        let mut successor = started.map_err(failed)?;
+        info!(process = "router", pid = successor.pid(), "started, to take over");
+        // Each branch may be dropped: what is dropped here is not used any more.
+        tokio::select! {
+            status = successor.wait() => return Err(NotReplaced::Ended(status?)),
+            started = timeout(START_PATIENCE, start(&self.seat, &line)) => match started {
+                Ok(Ok(Answer::Done)) => {}
+                Ok(Ok(Answer::Refused(why))) => return Err(NotReplaced::Refused(why)),
+                // It ends, and its status says more than the end of the line.
+                Ok(Err(error)) => return Err(match timeout(LAST_WORDS, successor.wait()).await {
+                    Ok(Ok(status)) => NotReplaced::Ended(status),
+                    _ => NotReplaced::Line(error),
+                }),
+                Err(_elapsed) => return Err(NotReplaced::TooSlow),
+            }
+        }
+        let (one, other) = Channel::pair()?;
+        match timeout(ANSWER_PATIENCE, line.ask_with(&Order::TakeOver, one)).await {
+            Ok(Ok(Answer::Done)) => {}
+            Ok(Ok(Answer::Refused(why))) => return Err(NotReplaced::Refused(why)),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_elapsed) => return Err(NotReplaced::TooSlow),
+        }
+        // From here on the new one has the place, whatever becomes of the former one.
+        let former_line = self.seat.line.lock().await.replace(line);
+        let _ = self.news.send(News::SeeOff(std::mem::replace(process, successor)));
+        if let Some(line) = former_line {
+            tokio::spawn(async move {
+                match timeout(ANSWER_PATIENCE, line.ask_with(&Order::HandOver, other)).await {
+                    Ok(Ok(Answer::Done)) => {}
+                    // The end of its line has it drain.
+                    failed => warn!(?failed, "the former router does not hand over its connections"),
+                }
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(self, replaced: Result<(), NotReplaced>) {
+        // Whoever asked may have been stopped.
+        let _ = self.done.send(replaced);
+    }
+}
+
+/// Gives a router that starts its sockets. Orders may be given from the moment on at which it serves.
+pub(super) async fn take_seat(seat: Seat, line: Line, has_served: Arc<AtomicBool>) {
+    *seat.line.lock().await = None;
+    match start(&seat, &line).await {
+        Ok(Answer::Done) => {
+            has_served.store(true, Ordering::Relaxed);
+            *seat.line.lock().await = Some(line);
+        }
+        Ok(Answer::Refused(why)) => warn!(why, "the router does not start"),
+        // It says why itself, if it can, and its end is seen.
+        Err(error) => debug!(%error, "the router has not started"),
+    }
+}
+
+async fn start(seat: &Seat, line: &Line) -> io::Result<Answer> {
+    let sockets = seat.sockets.with(|sockets| sockets.share())?;
+    line.give_start(&sockets).await?;
+    // Ours end here, so that nobody but the router has a listener that a reload takes away.
+    drop(sockets);
+    line.wait_for_answer().await
+}
+
+/// Starting includes reading 100,000 tenants, the verifier's work and the self-test of cut-through.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer takes no work.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between the end of a router's line and its own.
+const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -1,0 +1,260 @@
+//! The programs are replaced while connections come and go: nobody is refused or reset, no byte is lost, and nothing waits
+//! for the former processes.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tests::authority::{Authority, KeyKind};
+use tests::binaries;
+use tests::fakes::Echo;
+use tests::hello::Hello;
+use tests::patience::{PATIENCE, eventually};
+use tests::pattern::Pattern;
+use tests::processes::{self, Pid, is_running};
+use tests::raw_client::RawClient;
+use tests::router_process::RouterProcess;
+use tests::setup::{Setup, Tenant};
+use tests::tls_client::TlsClient;
+
+use crate::two_tenants::{PASSTHROUGH, TERMINATE};
+
+#[test]
+fn a_storm_during_reloads_and_upgrades_notices_nothing() {
+    let scene = Scene::start();
+    let text = fs::read_to_string(scene.router.config_file()).unwrap();
+    let (done, connections) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (router, address, client) = (&scene.router, scene.router.address(), &scene.client);
+    let mut slowest = Duration::ZERO;
+    thread::scope(|scope| {
+        for number in 0..LONG {
+            let done = &done;
+            thread::Builder::new()
+                .stack_size(256 * 1024)
+                .spawn_scoped(scope, move || {
+                    // A few transfer as fast as they can, so that sockets and pipes are full when the router is replaced.
+                    let pause = if number < BULK { Duration::ZERO } else { Duration::from_millis(250) };
+                    let chunk = if number < BULK { 1_000_000 } else { 2_000 };
+                    if number % 2 == 0 {
+                        transfer(&mut open(address).stream(), number, chunk, pause, done);
+                    } else {
+                        transfer(&mut client.connect(address, TERMINATE).unwrap(), number, chunk, pause, done);
+                    }
+                })
+                .unwrap();
+        }
+        for number in 0..4 {
+            let (done, connections) = (&done, &connections);
+            scope.spawn(move || {
+                while !done.load(Ordering::SeqCst) || connections.load(Ordering::SeqCst) < SHORT {
+                    if number == 0 {
+                        let mut stream = client.connect(address, TERMINATE).unwrap();
+                        exchange(&mut stream, b"ping");
+                    } else {
+                        drop(open(address));
+                    }
+                    connections.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let _stop = StopOnDrop(&done);
+        for number in 1..=ROUNDS {
+            let tenant = format!(
+                "  - {{ name: t{number}, hostnames: [t{number}.test], mode: Passthrough, backends: [{{ address: \"127.0.0.1:9\" }}] }}\n"
+            );
+            replace(router, &(text.clone() + &tenant));
+            router.signal(Signal::SIGHUP).unwrap();
+            logged(router, &["the new configuration is in force"], number);
+            let former = routers(router);
+            scene.upgrade().unwrap();
+            let began = Instant::now();
+            eventually(PATIENCE, "the former router has gone", || (!is_running(former[0])).then_some(())).unwrap();
+            slowest = slowest.max(began.elapsed());
+            logged(router, &["upgraded", "terminators=1"], number);
+            assert_eq!(routers(router).len(), 1);
+        }
+    });
+    assert!(connections.load(Ordering::SeqCst) >= SHORT);
+    let taken = router.log().with(&["took over from the former router"]);
+    assert_eq!(taken.len(), ROUNDS);
+    for line in &taken {
+        let relayed = line.split_once("relayed=").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
+        assert!(relayed.is_some_and(|relayed| relayed >= LONG / 2), "{line}");
+    }
+    assert!(slowest < Duration::from_secs(2), "a former router was there for {slowest:?}");
+    eventually(PATIENCE, "former terminators end", || (terminators(router).len() == 1).then_some(())).unwrap();
+    for trouble in ["ended unasked", "connections left", "is lost", "does not hand over", "takes no connections"] {
+        assert!(router.log().with(&[trouble]).is_empty(), "{trouble}");
+    }
+}
+
+#[test]
+fn what_is_under_way_goes_along_at_every_step_of_a_connection() {
+    let scene = Scene::start();
+    let address = scene.router.address();
+    // Before the hello, within the hello, half-closed, and silent.
+    let nothing = RawClient::connect(address).unwrap();
+    let hello = Hello::named(PASSTHROUGH).records();
+    let half = RawClient::connect(address).unwrap();
+    half.send(&hello[..100]).unwrap();
+    let ended = open(address);
+    ended.finish().unwrap();
+    let silent = open(address);
+    let mut terminated = scene.client.connect(address, TERMINATE).unwrap();
+    exchange(&mut terminated, b"before");
+    let former = routers(&scene.router);
+    scene.upgrade().unwrap();
+    eventually(PATIENCE, "the former router has gone", || (!is_running(former[0])).then_some(())).unwrap();
+    nothing.send(&hello).unwrap();
+    assert_eq!(nothing.read(hello.len()).unwrap(), hello);
+    half.send(&hello[100..]).unwrap();
+    assert_eq!(half.read(hello.len()).unwrap(), hello);
+    assert!(ended.answer().bytes.is_empty());
+    exchange(&mut silent.stream(), b"after");
+    exchange(&mut terminated, b"after");
+    let count = scene.router.metrics().unwrap().sum("sni_router_connections_active", &[("tenant", "pinniped")]);
+    assert_eq!(count, 3.0, "connections that were handed over are counted");
+}
+
+#[test]
+fn a_new_program_that_does_not_start_leaves_the_former_one_in_charge() {
+    let scene = Scene::start();
+    let established = open(scene.router.address());
+    let former = routers(&scene.router);
+    let good = scene.program.with_extension("good");
+    fs::rename(&scene.program, &good).unwrap();
+    let broken: [(&[u8], u32, &str); 3] = [
+        (b"#!/bin/sh\nexit 1\n", 0o755, "ended before it was ready"),
+        (b"no program", 0o755, "Exec format error"),
+        (b"#!/bin/sh\n", 0o644, "Permission denied"),
+    ];
+    for (content, mode, why) in broken {
+        fs::write(&scene.program, content).unwrap();
+        fs::set_permissions(&scene.program, fs::Permissions::from_mode(mode)).unwrap();
+        let error = scene.upgrade().unwrap_err();
+        assert!(error.contains("not upgraded") && error.contains(why), "{error}");
+        exchange(&mut established.stream(), b"still");
+        assert_eq!(routers(&scene.router), former);
+        fs::remove_file(&scene.program).unwrap();
+    }
+    let error = scene.upgrade().unwrap_err();
+    assert!(error.contains("No such file"), "{error}");
+    scene.router.log().wait_for(PATIENCE, &["ERROR", "not upgraded, the former router goes on serving"]).unwrap();
+    fs::rename(&good, &scene.program).unwrap();
+    scene.upgrade().unwrap();
+    exchange(&mut established.stream(), b"and now");
+    assert_ne!(routers(&scene.router), former);
+}
+
+/// A router whose programs are its own to replace.
+struct Scene {
+    router: RouterProcess,
+    client: TlsClient,
+    program: std::path::PathBuf,
+    _echo: Echo,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let authority = Authority::new("scenario CA").unwrap();
+        let certificate = authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
+        let echo = Echo::start().unwrap();
+        let setup = Setup::new()
+            .tenant(Tenant::terminate("acme", &[TERMINATE], echo.address(), &certificate))
+            .tenant(Tenant::passthrough("pinniped", &[PASSTHROUGH], echo.address()));
+        let router = RouterProcess::start_copy(setup).unwrap();
+        let program = router.program().to_owned();
+        Self { router, client: TlsClient::trusting(&authority).unwrap(), program, _echo: echo }
+    }
+
+    /// As an operator does it; the error is what the command says.
+    fn upgrade(&self) -> Result<(), String> {
+        let mut command = Command::new(binaries::sni_router().unwrap());
+        let output = command.args(["upgrade", "--config"]).arg(self.router.config_file()).output().unwrap();
+        match output.status.code() {
+            Some(0) => Ok(()),
+            code => Err(format!("{code:?}: {}", String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+}
+
+/// A passthrough connection that the echo has answered.
+fn open(address: SocketAddr) -> RawClient {
+    let client = RawClient::connect(address).unwrap();
+    let hello = Hello::named(PASSTHROUGH).records();
+    client.send(&hello).unwrap();
+    assert_eq!(client.read(hello.len()).unwrap(), hello);
+    client
+}
+
+/// Sends and checks until it is done.
+fn transfer(stream: &mut (impl Read + Write), number: u64, bytes: u64, pause: Duration, done: &AtomicBool) {
+    let pattern = Pattern::new(number);
+    let mut piece = Vec::new();
+    pattern.send(&mut piece, bytes).unwrap();
+    while !done.load(Ordering::SeqCst) {
+        // Less than the queues of the sockets on the way hold: nobody reads while we write.
+        for part in piece.chunks(100_000) {
+            stream.write_all(part).unwrap();
+            stream.flush().unwrap();
+            let mut echo = vec![0; part.len()];
+            stream.read_exact(&mut echo).unwrap();
+            assert!(echo == part, "connection {number}: wrong bytes");
+        }
+        thread::sleep(pause);
+    }
+}
+
+fn exchange(stream: &mut (impl Read + Write), word: &[u8]) {
+    stream.write_all(word).unwrap();
+    stream.flush().unwrap();
+    let mut echo = vec![0; word.len()];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(echo, word);
+}
+
+fn replace(router: &RouterProcess, text: &str) {
+    let new = router.folder().join("config.edited");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, router.config_file()).unwrap();
+}
+
+fn logged(router: &RouterProcess, words: &[&str], times: usize) {
+    eventually(PATIENCE, &format!("{words:?} {times} times"), || {
+        (router.log().with(words).len() >= times).then_some(())
+    })
+    .unwrap();
+}
+
+fn routers(router: &RouterProcess) -> Vec<Pid> {
+    with_word(router, "router")
+}
+
+fn terminators(router: &RouterProcess) -> Vec<Pid> {
+    with_word(router, "serve")
+}
+
+fn with_word(router: &RouterProcess, word: &str) -> Vec<Pid> {
+    let children = processes::descendants(router.supervisor_pid().unwrap());
+    let is_one = |pid: &Pid| processes::command_line(*pid).get(1).is_some_and(|first| first == word);
+    children.into_iter().filter(is_one).collect()
+}
+
+struct StopOnDrop<'s>(&'s AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+const ROUNDS: usize = 20;
+const SHORT: u64 = 10_000;
+const LONG: u64 = 500;
+const BULK: u64 = 8;
