@@ -22,6 +22,7 @@ mod descriptor_leaks;
 mod drain;
 mod exhaustion;
 mod fakes_alone;
+mod faults;
 mod generated_certificates;
 mod half_close;
 mod key_files;
