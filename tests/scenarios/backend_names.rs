@@ -102,6 +102,7 @@ fn the_last_good_answer_holds_when_nobody_answers() {
     router.wait_for_metric("sni_router_name_answered", &answered, 0.0).unwrap();
     drop(echoed(&router));
     assert_eq!([backends[0].accepted(), backends[1].accepted()], [2, 1]);
+    assert!(router.log().with(&["hickory"]).is_empty(), "the library speaks for itself");
 }
 
 #[test]
