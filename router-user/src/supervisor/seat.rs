@@ -12,11 +12,14 @@ use std::time::Duration;
 use ::connection::channel::Channel;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::child::Role;
 use super::process::Process;
 use super::reload::News;
+use super::roster::Roster;
 use crate::listening::ListeningSockets;
 use crate::supervision::{Answer, Line, Order};
 
@@ -40,8 +43,11 @@ pub(super) struct Sockets(Arc<std::sync::Mutex<ListeningSockets>>);
 pub(super) struct Upgrade {
     seat: Seat,
     news: UnboundedSender<News>,
-    done: oneshot::Sender<Result<(), NotReplaced>>,
+    done: oneshot::Sender<Replaced>,
 }
+
+/// The former router is being told to hand over, which the task waits for.
+pub(super) type Replaced = Result<JoinHandle<()>, NotReplaced>;
 
 /// Why the router that runs goes on serving.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +74,7 @@ impl Seat {
     }
 
     /// Has another process, of the program that is on disk now, take the place of the one that serves.
-    pub(super) async fn upgrade(&self, news: &UnboundedSender<News>) -> Result<(), NotReplaced> {
+    pub(super) async fn upgrade(&self, news: &UnboundedSender<News>) -> Replaced {
         let (done, is_done) = oneshot::channel();
         let _ = self.ask.send(Upgrade { seat: self.clone(), news: news.clone(), done });
         // Who keeps the router running ends with a stop.
@@ -104,9 +110,10 @@ impl Upgrade {
         program: &Path,
         arguments: &[OsString],
         process: &mut Process,
-    ) -> Result<(), NotReplaced> {
+        roster: &Roster,
+    ) -> Replaced {
         let (line, theirs) = Line::pair()?;
-        let started = Process::start(program, arguments, Some(theirs));
+        let started = Process::start(program, arguments, Some(theirs), roster, Role::Router);
         let failed = |source| NotReplaced::Start { program: program.to_owned(), source };
         let mut successor = started.map_err(failed)?;
         info!(process = "router", pid = successor.pid(), "started, to take over");
@@ -133,20 +140,21 @@ impl Upgrade {
         }
         // From here on the new one has the place, whatever becomes of the former one.
         let former_line = self.seat.line.lock().await.replace(line);
-        let _ = self.news.send(News::SeeOff(std::mem::replace(process, successor)));
-        if let Some(line) = former_line {
-            tokio::spawn(async move {
+        let former = std::mem::replace(process, successor);
+        former.leaves();
+        let _ = self.news.send(News::SeeOff(former));
+        Ok(tokio::spawn(async move {
+            if let Some(line) = former_line {
                 match timeout(ANSWER_PATIENCE, line.ask_with(&Order::HandOver, other)).await {
                     Ok(Ok(Answer::Done)) => {}
                     // The end of its line has it drain.
                     failed => warn!(?failed, "the former router does not hand over its connections"),
                 }
-            });
-        }
-        Ok(())
+            }
+        }))
     }
 
-    pub(super) fn answer(self, replaced: Result<(), NotReplaced>) {
+    pub(super) fn answer(self, replaced: Replaced) {
         // Whoever asked may have been stopped.
         let _ = self.done.send(replaced);
     }
