@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod backend_address;
 mod byte_size;
 mod client_rule;
 mod decode;
@@ -29,6 +30,7 @@ mod text;
 mod uid;
 mod yaml;
 
+pub use backend_address::{BackendAddress, BackendName};
 pub use client_rule::{Sha256, UriPattern};
 pub use difference::TerminatorSettings;
 pub use endpoint::Endpoint;

@@ -12,6 +12,7 @@ mod loss;
 mod netfilter;
 mod overlap;
 mod path_mtu;
+mod plan;
 mod reasons;
 mod reordering;
 mod site;

@@ -41,11 +41,13 @@ pub enum Tool {
     TestSsl,
     /// What lets system calls of a running process fail.
     Strace,
+    /// The library that gives processes another clock.
+    FakeTime,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -59,6 +61,7 @@ impl Tool {
         Self::Ethtool,
         Self::TestSsl,
         Self::Strace,
+        Self::FakeTime,
     ];
 
     /// What a person would call it.
@@ -77,6 +80,7 @@ impl Tool {
             Self::Ethtool => "ethtool",
             Self::TestSsl => "testssl",
             Self::Strace => "strace",
+            Self::FakeTime => "libfaketime",
         }
     }
 
@@ -85,6 +89,7 @@ impl Tool {
         match self {
             Self::CurlCffi => python_with("curl_cffi"),
             Self::GrpcIo => python_with("grpc"),
+            Self::FakeTime => multiarch_library("faketime/libfaketimeMT.so.1"),
             Self::Nginx => search_path(self.name()).filter(|nginx| has_stream(nginx)),
             in_path => search_path(in_path.name()),
         }
@@ -114,6 +119,7 @@ impl Tool {
             Self::Ethtool => &["ethtool"],
             Self::TestSsl => &["testssl.sh", "bsdmainutils", "dnsutils"],
             Self::Strace => &["strace"],
+            Self::FakeTime => &["libfaketime"],
         }
     }
 }
@@ -240,6 +246,12 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         bail!("apt-get {} failed", arguments.join(" "));
     }
     Ok(())
+}
+
+/// Below /usr/lib/TRIPLET, where Debian has libraries of one architecture.
+fn multiarch_library(path: &str) -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|folder| folder.path().join(path)).find(|library| library.is_file())
 }
 
 fn search_path(program: &str) -> Option<PathBuf> {

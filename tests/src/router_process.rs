@@ -1,5 +1,6 @@
 //! A started `sni-router run`, seen from outside: its endpoints, its log, its processes. Ends all of them when dropped.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,19 @@ impl RouterProcess {
         let scratch = Scratch::new()?;
         let written = setup.write(&scratch)?;
         Self::launch(scratch, written, "debug")?.ready()
+    }
+
+    /// The same, with these variables in the environment of all processes; `variables` gets the scenario's folder.
+    pub fn start_with_environment(
+        setup: Setup,
+        variables: impl FnOnce(&Path) -> Vec<(&'static str, OsString)>,
+    ) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let variables = variables(scratch.path());
+        let program = binaries::sni_router()?;
+        let (supervisor, log) = spawn_with(&program, &scratch, &written, "info", &variables)?;
+        Self { supervisor, program, written, log, scratch }.ready()
     }
 
     /// Starts the router on files that are written, with this filter of the log, and does not wait.
@@ -206,6 +220,16 @@ impl RouterProcess {
 }
 
 fn spawn(program: &Path, scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
+    spawn_with(program, scratch, written, filter, &[])
+}
+
+fn spawn_with(
+    program: &Path,
+    scratch: &Scratch,
+    written: &Written,
+    filter: &str,
+    variables: &[(&'static str, OsString)],
+) -> Result<(Child, Log)> {
     // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
     let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
     let mut supervisor = Command::new(program)
@@ -213,6 +237,7 @@ fn spawn(program: &Path, scratch: &Scratch, written: &Written, filter: &str) -> 
         .arg(&written.path)
         .env("SNI_ROUTER_LOG", filter)
         .env("NO_COLOR", "1")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(stdout.context("file for the standard output")?)
         .stderr(Stdio::piped())

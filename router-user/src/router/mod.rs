@@ -55,6 +55,7 @@ use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::listening::ListeningSockets;
 use crate::metrics::WorkerCounters;
+use crate::names;
 use crate::supervision::Answer;
 
 /// Runs the router until it is drained.
@@ -146,6 +147,7 @@ fn start(
     });
     let (threads, changes) = threads.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     health::spawn(&shared.policy)?;
+    names::spawn(&shared.policy)?;
     admin::spawn(admin_sockets, AdminState::new(shared.clone(), counters))?;
     Ok((threads, changes))
 }

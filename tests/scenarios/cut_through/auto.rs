@@ -7,7 +7,8 @@ use tests::router_process::RouterProcess;
 use tests::setup::Setup;
 
 use super::CAP_NET_ADMIN;
-use super::site::{FALLBACKS, NAME, NAME_IPV6, Site, Turn};
+use super::plan::Turn;
+use super::site::{FALLBACKS, NAME, NAME_IPV6, Site};
 use super::suite::plans;
 
 #[test]
@@ -58,7 +59,7 @@ fn connections_that_stay_on_the_host_are_counted_and_cost_nothing() {
     site.network
         .router
         .run(|| {
-            Ok(super::site::client(site.router.address(), NAME, plans(1, &[Turn::Together], 1..=2).next().unwrap())?)
+            Ok(super::plan::client(site.router.address(), NAME, plans(1, &[Turn::Together], 1..=2).next().unwrap())?)
         })
         .unwrap();
     assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "local")]), 1.0);

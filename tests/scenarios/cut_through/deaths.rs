@@ -9,7 +9,8 @@ use tests::patience::{PATIENCE, eventually};
 use tests::router_process::send_signal;
 
 use super::loss::tc;
-use super::site::{NAME, PATHS, Plan, Site, Turn, expect_reset, open};
+use super::plan::{Plan, Turn, expect_reset};
+use super::site::{NAME, PATHS, Site, open};
 
 #[test]
 fn a_client_that_vanishes_under_cut_through() {

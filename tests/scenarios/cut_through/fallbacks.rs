@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use tests::network::Network;
 use tests::setup::Setup;
 
-use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn};
+use super::plan::{self, Plan, Turn};
+use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 
 #[test]
 fn a_client_that_has_finished_already() {
@@ -23,10 +24,10 @@ fn a_client_that_has_finished_already() {
 fn ends_on_this_host() {
     let Some(site) = Site::new("fallbacks", "CutThrough") else { return };
     let local = SocketAddr::from(([127, 0, 0, 1], site.router.address().port()));
-    site.network.router.run(|| Ok(site::client(local, NAME, PLAN)?)).unwrap();
+    site.network.router.run(|| Ok(plan::client(local, NAME, PLAN)?)).unwrap();
     assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "local")]), 1.0);
     // Its own address, which is reached over loopback, too.
-    site.network.router.run(|| Ok(site::client(site.address(), NAME, PLAN)?)).unwrap();
+    site.network.router.run(|| Ok(plan::client(site.address(), NAME, PLAN)?)).unwrap();
     assert_eq!(site.metrics().sum(FALLBACKS, &[("reason", "client_not_seen")]), 1.0);
     assert_eq!(site.metrics().sum(PATHS, &[("path", "cut_through")]), 0.0);
 }

@@ -9,7 +9,8 @@ use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
 use tests::segment::{ACK, FIN, RST, SYN, Segment};
 
-use super::site::{NAME, Plan, Site, Turn, VERDICTS, client_after_hello};
+use super::plan::{Plan, Turn, client_after_hello};
+use super::site::{NAME, Site, VERDICTS};
 
 #[test]
 fn blind_resets_fins_and_syns_of_the_client_end_nothing() {

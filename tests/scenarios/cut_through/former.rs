@@ -17,7 +17,8 @@ use tests::router_process::{RouterProcess, send_signal};
 use tests::scratch::Scratch;
 use tests::setup::Setup;
 
-use super::site::{self, NAME, NAME_IPV6, PATHS, Plan, Site, Turn};
+use super::plan::{self, Plan, Turn};
+use super::site::{NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
 
 #[test]
@@ -128,7 +129,7 @@ fn transfers_over_a_restart(site: &mut Site, between: impl FnOnce(&Path) -> Resu
         let transfer = |plan: Plan| {
             let begin = &begin;
             scope.spawn(move || {
-                let client = || Ok(site::client_with_pause(address, NAME, plan, || _ = begin.wait())?);
+                let client = || Ok(plan::client_with_pause(address, NAME, plan, || _ = begin.wait())?);
                 network.client.run(client)
             })
         };
@@ -140,7 +141,7 @@ fn transfers_over_a_restart(site: &mut Site, between: impl FnOnce(&Path) -> Resu
         restarted.unwrap();
         let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 1000 };
         for _ in 0..10 {
-            network.client.run(|| Ok(site::client(address_ipv6, NAME_IPV6, plan)?)).unwrap();
+            network.client.run(|| Ok(plan::client(address_ipv6, NAME_IPV6, plan)?)).unwrap();
         }
         for (transfer, plan) in transfers.into_iter().zip(&plans) {
             transfer.join().unwrap().unwrap_or_else(|error| panic!("{plan:?}: {error}"));

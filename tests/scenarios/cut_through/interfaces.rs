@@ -12,7 +12,8 @@ use tests::network::{Network, Place};
 use tests::patience::{PATIENCE, eventually};
 use tests::setup::Setup;
 
-use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn, client_after_hello};
+use super::plan::{Plan, Turn, client_after_hello};
+use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
 
 #[test]

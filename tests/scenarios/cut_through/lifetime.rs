@@ -12,7 +12,8 @@ use tests::patience::{PATIENCE, eventually};
 use tests::processes::{open_descriptors, proportional_set_size};
 use tests::router_process::send_signal;
 
-use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn, client_with_pause};
+use super::plan::{self, Plan, Turn, client_with_pause};
+use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
 
 #[test]
@@ -44,7 +45,7 @@ fn transfers_go_on_when_the_router_is_killed_and_the_next_one_logs_them() {
             site.network.router.run(|| site.router.wait_until_ready()).unwrap();
             // New connections work beside the old ones.
             let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 1000 };
-            site::client(site.address_ipv6(), NAME_IPV6, plan).unwrap();
+            plan::client(site.address_ipv6(), NAME_IPV6, plan).unwrap();
             for (transfer, plan) in transfers.into_iter().zip(&plans) {
                 transfer.join().unwrap().unwrap_or_else(|error| panic!("{plan:?}: {error}"));
             }

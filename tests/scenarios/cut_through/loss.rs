@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use tests::network::{Network, Place};
 use tests::setup::Setup;
 
-use super::site::{NAME, NAME_IPV6, Site, Turn};
+use super::plan::Turn;
+use super::site::{NAME, NAME_IPV6, Site};
 use super::suite::plans;
 
 #[test]

@@ -10,7 +10,8 @@ use tests::network::{Network, Place};
 use tests::patience::{PATIENCE, eventually};
 use tests::setup::Setup;
 
-use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn};
+use super::plan::{self, Plan, Turn};
+use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
 
 #[test]
@@ -90,7 +91,7 @@ fn carried_connections_are_not_tracked() {
                     (site.address_ipv6(), NAME_IPV6)
                 };
                 let begin = &begin;
-                scope.spawn(move || site::client_with_pause(to, name, plan, || _ = begin.wait()))
+                scope.spawn(move || plan::client_with_pause(to, name, plan, || _ = begin.wait()))
             };
             let connections: Vec<_> = plans.iter().copied().map(connection).collect();
             let carried = eventually(PATIENCE, "the kernel has all connections", || {

@@ -6,7 +6,8 @@ use tests::network::Network;
 use tests::router_process::RouterProcess;
 use tests::setup::Setup;
 
-use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Site, Turn, VERDICTS};
+use super::plan::Turn;
+use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Site, VERDICTS};
 use super::suite::plans;
 
 #[test]

@@ -20,7 +20,8 @@ use tests::raw_tcp::RawTcp;
 use tests::router_process::{RouterProcess, send_signal};
 use tests::setup::{Setup, Tenant};
 
-use super::site::{self, FALLBACKS, NAME, PATHS, Plan, Site, Turn, established};
+use super::plan::{Plan, Turn};
+use super::site::{self, FALLBACKS, NAME, PATHS, Site, established};
 
 #[test]
 fn a_backend_on_an_address_of_this_host() {

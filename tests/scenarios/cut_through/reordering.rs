@@ -3,7 +3,8 @@
 use tests::network::{Network, Reordering};
 use tests::setup::Setup;
 
-use super::site::{NAME, NAME_IPV6, PATHS, Site, Turn};
+use super::plan::Turn;
+use super::site::{NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
 
 #[test]

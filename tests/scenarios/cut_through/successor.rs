@@ -19,7 +19,8 @@ use tests::router_process::RouterProcess;
 use tests::tls_client::tcp;
 use tests::{binaries, http};
 
-use super::site::{self, FALLBACKS, NAME, NAME_IPV6, PATHS, Plan, Site, Turn};
+use super::plan::{self, Plan, Turn};
+use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
 
 #[test]
@@ -33,7 +34,7 @@ fn the_next_process_relays_until_the_first_has_left_and_then_has_its_flows() {
         let transfer = |plan: Plan| {
             let begin = &begin;
             scope.spawn(move || {
-                network.client.run(|| Ok(site::client_with_pause(address, NAME, plan, || _ = begin.wait())?))
+                network.client.run(|| Ok(plan::client_with_pause(address, NAME, plan, || _ = begin.wait())?))
             })
         };
         let transfers: Vec<_> = plans.iter().copied().map(transfer).collect();
@@ -63,7 +64,7 @@ fn hand_over(network: &Network, router: &mut RouterProcess, address_ipv6: Socket
     next.log.wait_for(PATIENCE, &["another process has the flows"])?;
     let to = SocketAddr::new(address_ipv6.ip(), next.port);
     let metrics = || network.router.run(|| next.metrics());
-    let connect = || network.client.run(|| Ok(site::client(to, NAME_IPV6, SHORT)?));
+    let connect = || network.client.run(|| Ok(plan::client(to, NAME_IPV6, SHORT)?));
     connect()?;
     eventually(PATIENCE, "the connection is counted", || {
         let metrics = metrics().ok()?;

@@ -3,7 +3,8 @@
 
 use tests::network::Network;
 
-use super::site::{NAME, NAME_IPV6, Plan, Site, Turn};
+use super::plan::{Plan, Turn};
+use super::site::{NAME, NAME_IPV6, Site};
 
 #[test]
 fn a_thousand_connections_through_the_kernel() {

@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use tests::binaries;
 use tests::patience::{PATIENCE, eventually};
 
-use super::site::{self, FALLBACKS, NAME, PATHS, Plan, Site, Turn};
+use super::plan::{self, Plan, Turn};
+use super::site::{FALLBACKS, NAME, PATHS, Site};
 use super::suite::plans;
 
 #[test]
@@ -26,7 +27,7 @@ fn carried_and_relayed_connections_go_on_through_upgrades() {
                         begin.wait();
                         middle.wait();
                     };
-                    network.client.run(|| Ok(site::client_with_pause(address, NAME, plan, pause)?))
+                    network.client.run(|| Ok(plan::client_with_pause(address, NAME, plan, pause)?))
                 })
             };
             let transfers: Vec<_> = plans.iter().copied().map(transfer).collect();
@@ -57,7 +58,7 @@ fn carried_and_relayed_connections_go_on_through_upgrades() {
         if data_path == "CutThrough" {
             // The new router has the flows, and so new connections are carried again.
             eventually(PATIENCE, "a new connection is carried", || {
-                network.client.run(|| Ok(site::client(address, NAME, SHORT)?)).ok()?;
+                network.client.run(|| Ok(plan::client(address, NAME, SHORT)?)).ok()?;
                 let metrics = site.metrics();
                 assert!(metrics.sum(FALLBACKS, &[("reason", "no_port")]) == 0.0);
                 (metrics.sum(PATHS, &[("path", "cut_through")]) > 0.0).then_some(())
