@@ -5,8 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -53,8 +51,6 @@ pub(super) struct Child {
     is_wanted: bool,
     /// Whether another one has taken its place, because it takes nothing new.
     has_successor: bool,
-    /// Whether a router has been ready at any time.
-    has_served: Arc<AtomicBool>,
     /// One that runs already, when this supervisor begins.
     running: Option<Process>,
     roster: Roster,
@@ -105,7 +101,6 @@ impl Child {
             on_demand: None,
             is_wanted: true,
             has_successor: false,
-            has_served: Arc::default(),
             running: None,
             roster: roster.clone(),
         }
@@ -140,7 +135,6 @@ impl Child {
             on_demand: None,
             is_wanted: true,
             has_successor: false,
-            has_served: Arc::default(),
             running: None,
             roster: roster.clone(),
         };
@@ -163,7 +157,6 @@ impl Child {
 
     /// The same, of which a process runs already.
     pub(super) fn that_runs(self, process: Process) -> Self {
-        self.has_served.store(true, Ordering::Relaxed);
         Self { running: Some(process), is_wanted: true, ..self }
     }
 
@@ -179,7 +172,6 @@ impl Child {
             on_demand: self.on_demand.clone(),
             is_wanted: true,
             has_successor: false,
-            has_served: Arc::default(),
             running: None,
             roster: self.roster.clone(),
         }
@@ -220,7 +212,7 @@ impl Child {
                     } else {
                         warn!(process = %self.role, %status, "ended unasked");
                     }
-                    let has_served = self.has_served.load(Ordering::Relaxed);
+                    let has_served = self.seat.as_ref().is_some_and(|seat| *seat.served.borrow());
                     if let (Role::Router, false, true, Some(code)) =
                         (&self.role, has_served, first_start, status.code())
                     {
@@ -264,7 +256,7 @@ impl Child {
             (None, Some(seat)) => {
                 let (line, theirs) = Line::pair()?;
                 let process = start(Some(theirs))?;
-                (process, Some(take_seat(seat.clone(), line, Arc::clone(&self.has_served))))
+                (process, Some(take_seat(seat.clone(), line)))
             }
         };
         info!(process = %self.role, pid = process.pid(), "started");

@@ -11,6 +11,7 @@ mod roster;
 mod runtime_dir;
 mod seat;
 mod succession;
+mod systemd;
 mod terminator;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ pub(crate) use self::runtime_dir::next_config;
 use self::runtime_dir::{RuntimeDir, RuntimeDirError};
 use self::seat::Seat;
 use self::succession::{Inheritance, Inherited, waited_for};
+use self::systemd::ServiceManager;
 pub(crate) use self::terminator::program as terminator_program;
 use crate::config_file::{ConfigFile, fingerprint};
 use crate::demand::{Command, Demands, bind_demand};
@@ -84,6 +86,7 @@ pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
         let children = Inheritance::children(line, lifelines, &state, &roster).map_err(|error| failed(&error))?;
         let (router, line, others) = children;
         *seat.line.lock().await = Some(line);
+        seat.served.send_replace(true);
         let present = Present {
             router: Some(router),
             others,
@@ -150,6 +153,7 @@ async fn begin(
     let demand_socket = Arc::new(socket);
     let (ask, asked) = unbounded_channel();
     tokio::spawn(demands.clone().hear(Arc::clone(&demand_socket), ask));
+    let manager = ServiceManager::of_environment();
     let [reload, upgrade] = wishes;
     let wishes = Arc::new(Wishes::default());
     if reload {
@@ -170,6 +174,7 @@ async fn begin(
         demands,
         groups,
         roster,
+        manager,
         demand_socket,
         program,
     };
@@ -264,12 +269,19 @@ async fn supervise(
     let mut patience = Duration::ZERO;
     let mut failure = None;
     let sockets = reloader.seat.sockets.clone();
+    let (manager, status) = (reloader.manager.clone(), reloader.status());
+    let mut served = reloader.seat.served.subscribe();
+    let mut is_ready = false;
     // Ends with this task; what it has begun is finished by the children that it has started.
     let reloader = tokio::spawn(reloader.run(Arc::clone(&wishes)));
     let mut terminators_drain_at = None;
     loop {
         // Every branch may be dropped: signals stay pending, JoinSet and watch keep their state.
         tokio::select! {
+            Ok(_) = served.wait_for(|served| *served), if !is_ready => {
+                is_ready = true;
+                manager.ready(&status);
+            }
             Some(news) = news.recv() => match news {
                 News::Start(child) => {
                     running.spawn(child.keep_running(stopped.clone()));
@@ -299,6 +311,7 @@ async fn supervise(
                 Command::Upgrade => wishes.upgrade.notify_one(),
                 Command::Drain => if *stop.borrow() == StopPhase::Running {
                     info!("draining; a second signal stops at once");
+                    manager.stopping("draining");
                     reloader.abort();
                     sockets.close();
                     advance(&stop, StopPhase::Router);

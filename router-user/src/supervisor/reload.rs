@@ -26,6 +26,7 @@ use super::roster::Roster;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
 use super::seat::{NotReplaced, Seat};
 use super::succession::Succession;
+use super::systemd::ServiceManager;
 use super::terminator;
 use crate::config_file::ConfigFile;
 use crate::demand::Demands;
@@ -74,6 +75,7 @@ pub(super) struct Reloader {
     pub(super) demands: Demands,
     pub(super) groups: MemoryGroups,
     pub(super) roster: Roster,
+    pub(super) manager: ServiceManager,
     pub(super) demand_socket: Arc<UnixDatagram>,
     /// This program's own file, as it was when the process began.
     pub(super) program: PathBuf,
@@ -109,14 +111,18 @@ impl Reloader {
                 () = self.file.changed() => info!(file = %self.file.path().display(), "the configuration file has changed"),
                 () = wishes.reload.notified() => info!("reading the configuration file again, as asked for"),
                 () = wishes.upgrade.notified() => {
+                    self.manager.reloading("upgrading");
                     self.upgrade(&wishes).await;
+                    self.manager.ready(&self.status());
                     continue;
                 }
             }
+            self.manager.reloading("reading the configuration file");
             if let Err(error) = self.reload().await {
                 error!("not reloaded, the former configuration stays in force: {error}");
                 self.count(&error).await;
             }
+            self.manager.ready(&self.status());
         }
     }
 
@@ -188,6 +194,11 @@ impl Reloader {
             });
         }
         Ok(())
+    }
+
+    /// For people who ask systemd.
+    pub(super) fn status(&self) -> String {
+        format!("serving {} tenants on {} listeners", self.config.tenants.len(), self.config.listeners.len())
     }
 
     /// Starts a terminator in the place of the one that serves, if one does.

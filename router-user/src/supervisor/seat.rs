@@ -5,13 +5,12 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ::connection::channel::Channel;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -29,6 +28,8 @@ pub(super) struct Seat {
     /// To the router that serves, if one does.
     pub(super) line: Arc<Mutex<Option<Line>>>,
     pub(super) sockets: Sockets,
+    /// Whether a router has been ready at any time.
+    pub(super) served: watch::Sender<bool>,
     ask: UnboundedSender<Upgrade>,
     /// Whoever keeps the router running.
     asked: Arc<Mutex<UnboundedReceiver<Upgrade>>>,
@@ -70,7 +71,13 @@ impl Seat {
     pub(super) fn new(sockets: ListeningSockets) -> Self {
         let (ask, asked) = unbounded_channel();
         let sockets = Sockets(Arc::new(std::sync::Mutex::new(sockets)));
-        Self { line: Arc::default(), sockets, ask, asked: Arc::new(Mutex::new(asked)) }
+        Self {
+            line: Arc::default(),
+            sockets,
+            served: watch::Sender::new(false),
+            ask,
+            asked: Arc::new(Mutex::new(asked)),
+        }
     }
 
     /// Has another process, of the program that is on disk now, take the place of the one that serves.
@@ -161,12 +168,12 @@ impl Upgrade {
 }
 
 /// Gives a router that starts its sockets. Orders may be given from the moment on at which it serves.
-pub(super) async fn take_seat(seat: Seat, line: Line, has_served: Arc<AtomicBool>) {
+pub(super) async fn take_seat(seat: Seat, line: Line) {
     *seat.line.lock().await = None;
     match start(&seat, &line).await {
         Ok(Answer::Done) => {
-            has_served.store(true, Ordering::Relaxed);
             *seat.line.lock().await = Some(line);
+            seat.served.send_replace(true);
         }
         Ok(Answer::Refused(why)) => warn!(why, "the router does not start"),
         // It says why itself, if it can, and its end is seen.

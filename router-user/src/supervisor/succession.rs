@@ -1,6 +1,7 @@
 //! The supervisor becomes the program that is on disk now, under the same pid: its children stay its children, and what it
 //! holds goes through the only descriptor that survives, the standard input. What can fail, fails before.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
@@ -85,6 +86,8 @@ pub(super) struct Inherited {
 pub(super) enum NotSucceeded {
     #[error("the router is starting again")]
     NoRouter,
+    #[error("the terminator of {0} is being replaced")]
+    BeingReplaced(String),
     #[error("{}: {source}", program.display())]
     Program { program: PathBuf, source: io::Error },
     #[error("{} does not understand what it would get; the log has its reason", .0.display())]
@@ -113,6 +116,8 @@ impl Succession<'_> {
     /// Does not return where it succeeds. `wishes` gives what was asked for and not taken up: a reload, an upgrade.
     pub(super) async fn succeed(self, wishes: impl FnOnce() -> [bool; 2]) -> Result<Infallible, NotSucceeded> {
         let path = self.runtime_dir.join(STATE);
+        // Terminators that were replaced a moment ago are told to go by then.
+        sleep(A_MOMENT).await;
         let (state, _) = self.state([false; 2])?;
         write(&path, &state).map_err(failed("write the state"))?;
         self.ask_program(&path).await?;
@@ -146,6 +151,15 @@ impl Succession<'_> {
         let (routers, children): (Vec<_>, Vec<_>) =
             self.roster.all().into_iter().partition(|entry| entry.role == Role::Router && !entry.is_leaving());
         let [router] = &routers[..] else { return Err(NotSucceeded::NoRouter) };
+        let mut serving = HashSet::new();
+        for entry in children.iter().filter(|entry| !entry.is_leaving()) {
+            if let Role::Terminator { tenant } = &entry.role
+                && !serving.insert(tenant)
+            {
+                // Which of the two serves, only the task knows that waits for the younger one.
+                return Err(NotSucceeded::BeingReplaced(tenant.clone()));
+            }
+        }
         let kept = children.iter().map(|entry| Kept {
             pid: entry.pid,
             role: entry.role.clone(),
