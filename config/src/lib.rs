@@ -21,6 +21,7 @@ mod model;
 mod name;
 mod reference;
 mod report;
+mod reread;
 mod resolve;
 mod schema;
 mod steer;

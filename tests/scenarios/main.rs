@@ -12,6 +12,7 @@ mod backends;
 mod bulk_transfer;
 mod certificates;
 mod check;
+mod client_address;
 mod client_validation;
 mod command_line;
 mod crate_edges;

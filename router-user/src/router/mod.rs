@@ -25,6 +25,7 @@ pub(crate) mod socket_options;
 mod sources;
 mod terminate;
 mod terminator_link;
+mod transparent;
 mod worker;
 
 use std::io;
@@ -33,7 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::connection::{AccessLog, Drain, descriptors};
-use config::AccessLogPath;
+use config::{AccessLogPath, Config};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
@@ -48,7 +49,6 @@ pub use self::reload::{ReloadOutcome, Reloads};
 use self::worker::Instruction;
 pub use self::worker::Shared;
 use crate::admin::{self, AdminSockets, AdminState};
-use crate::commands::load;
 use crate::config_file::{ConfigFile, fingerprint};
 use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
@@ -61,7 +61,8 @@ use crate::supervision::Answer;
 /// Runs the router until it is drained.
 pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let seen = fingerprint(config_file);
-    let config = load(config_file)?;
+    let text = Config::read_file(config_file).map_err(Failure::Config)?;
+    let config = Config::of_file(config_file, &text).map_err(Failure::Config)?;
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
 
     // First, so that no signal finds sockets and steering in place and nobody who would drain them.
@@ -92,7 +93,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let cut_through = cut_through::Started::load(&config);
     // Last, because it takes the connections from the process before.
     let steering = Steering::start(&config, &sockets);
-    drop_privileges(identity, cut_through.capabilities()).map_err(|error| Failure::System(error.to_string()))?;
+    let keep = transparent::with_capability(cut_through.capabilities(), &config);
+    drop_privileges(identity, keep).map_err(|error| Failure::System(error.to_string()))?;
+    transparent::warn_without_capability(&config);
     let counters = (0..workers).map(|_| Arc::new(WorkerCounters::new())).collect();
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.address);
@@ -114,11 +117,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     });
     let (started, changes) = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
     info!(tenants, "ready");
-    let reloader = Reloader::new(Arc::clone(&shared), changes);
+    let mut reloader = Reloader::new(Arc::clone(&shared), text, changes);
     if let Authority::Supervisor { line, .. } = &authority {
         runtime.block_on(line.answer(&Answer::Done));
     }
-    runtime.block_on(lifetime::run(&shared, &reloader, workers, drain, authority, signals));
+    runtime.block_on(lifetime::run(&shared, &mut reloader, workers, drain, authority, signals));
     for worker in started {
         match worker.join() {
             Ok(result) => result.map_err(system("run a worker"))?,

@@ -60,7 +60,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         );
     }
     let sockets = ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
-    let file = (config_file, seen);
+    let file = (config_file, seen, text);
     let groups = MemoryGroups::new(&config.runtime_dir);
     let seat = Seat::new(sockets);
     runtime()?.block_on(begin(file, config, identity, runtime_dir, seat, groups, Roster::default(), Present::default()))
@@ -80,7 +80,8 @@ pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
     let groups = MemoryGroups::inherit(&config.runtime_dir, state.memory_groups.clone());
     // A file that is another one by now is read again at once.
     let is_in_force = std::fs::read_to_string(config_file).is_ok_and(|now| now == text);
-    let file = (config_file, fingerprint(if is_in_force { config_file } else { in_force }));
+    let seen = fingerprint(if is_in_force { config_file } else { in_force });
+    let file = (config_file, seen, text);
     let (seat, roster) = (Seat::new(sockets), Roster::default());
     runtime()?.block_on(async {
         let children = Inheritance::children(line, lifelines, &state, &roster).map_err(|error| failed(&error))?;
@@ -121,7 +122,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 #[expect(clippy::too_many_arguments, reason = "all that a supervisor consists of, from either way to begin")]
 async fn begin(
-    (config_file, seen): (&Path, Fingerprint),
+    (config_file, seen, text): (&Path, Fingerprint, String),
     config: Config,
     identity: Identity,
     runtime_dir: RuntimeDir,
@@ -167,6 +168,7 @@ async fn begin(
     let reloader = Reloader {
         file,
         config,
+        text,
         runtime_dir,
         seat,
         terminators,
