@@ -29,12 +29,12 @@ use crate::two_tenants::{PASSTHROUGH, TERMINATE};
 fn a_storm_during_reloads_and_upgrades_notices_nothing() {
     let scene = Scene::start();
     let text = fs::read_to_string(scene.router.config_file()).unwrap();
-    let (done, connections) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, connections, open_now) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (router, address, client) = (&scene.router, scene.router.address(), &scene.client);
     let mut slowest = Duration::ZERO;
     thread::scope(|scope| {
         for number in 0..LONG {
-            let done = &done;
+            let (done, open_now) = (&done, &open_now);
             thread::Builder::new()
                 .stack_size(256 * 1024)
                 .spawn_scoped(scope, move || {
@@ -42,9 +42,13 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
                     let pause = if number < BULK { Duration::ZERO } else { Duration::from_millis(250) };
                     let chunk = if number < BULK { 1_000_000 } else { 2_000 };
                     if number % 2 == 0 {
-                        transfer(&mut open(address).stream(), number, chunk, pause, done);
+                        let connection = open(address);
+                        open_now.fetch_add(1, Ordering::SeqCst);
+                        transfer(&mut connection.stream(), number, chunk, pause, done);
                     } else {
-                        transfer(&mut client.connect(address, TERMINATE).unwrap(), number, chunk, pause, done);
+                        let mut connection = client.connect(address, TERMINATE).unwrap();
+                        open_now.fetch_add(1, Ordering::SeqCst);
+                        transfer(&mut connection, number, chunk, pause, done);
                     }
                 })
                 .unwrap();
@@ -64,6 +68,8 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
             });
         }
         let _stop = StopOnDrop(&done);
+        let all_open = || (open_now.load(Ordering::SeqCst) == LONG).then_some(());
+        eventually(PATIENCE, "the long connections are there", all_open).unwrap();
         for number in 1..=ROUNDS {
             let tenant = format!(
                 "  - {{ name: t{number}, hostnames: [t{number}.test], mode: Passthrough, backends: [{{ address: \"127.0.0.1:9\" }}] }}\n"
