@@ -48,6 +48,7 @@ mod source_limits;
 mod status;
 mod steer;
 mod supervisor_crash;
+mod systemd;
 mod terminator_crash;
 mod testssl;
 mod tickets;
