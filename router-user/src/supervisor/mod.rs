@@ -3,6 +3,7 @@
 
 mod backoff;
 mod child;
+mod departure;
 mod memory_groups;
 mod on_demand;
 mod process;
@@ -29,7 +30,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::child::{Child, Ended, Retirement, Role, StopPhase, see_off, see_off_terminator};
+use self::child::{Child, Ended, Retirement, Role, StopPhase};
+use self::departure::{see_off, see_off_terminator};
 use self::memory_groups::MemoryGroups;
 use self::on_demand::OnDemand;
 use self::process::Process;
