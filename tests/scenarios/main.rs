@@ -13,6 +13,7 @@ mod certificates;
 mod check;
 mod client_validation;
 mod command_line;
+mod connection_memory;
 mod crate_edges;
 mod cut_through;
 mod demo;
