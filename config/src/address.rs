@@ -23,31 +23,23 @@ impl FromText for ListenAddress {
     }
 }
 
-/// Where a tenant's connections go.
+/// A DNS server; without a port it is asked at port 53.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BackendAddress(pub(crate) SocketAddr);
+pub(crate) struct ServerAddress(pub(crate) SocketAddr);
 
-impl FromText for BackendAddress {
-    const NAME: &'static str = "BackendAddress";
-    const DESCRIPTION: &'static str =
-        "An IP address and port, such as 10.2.0.9:443 or [2001:db8::9]:443. Names are not available yet.";
-    const PATTERN: &'static str = "^[^\\s]+:[0-9]{1,5}$";
-    const EXPECTED: &'static str = "an address and port such as \"10.2.0.9:443\"";
+impl FromText for ServerAddress {
+    const NAME: &'static str = "ServerAddress";
+    const DESCRIPTION: &'static str = "An IP address, with a port if that is not 53: 10.96.0.10 or 127.0.0.1:5353.";
+    const PATTERN: &'static str = "^([0-9A-Fa-f.:]+|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5})$";
+    const EXPECTED: &'static str = "an address such as 10.96.0.10 or \"127.0.0.1:5353\"";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
-        if Hostname::parse(host).is_ok() {
-            return Err(format!(
-                "{}: a name instead of an address is not available yet: write an IP address and port",
-                quoted(text)
-            ));
-        }
-        let address = socket_address(text, 443)?;
-        if address.port() == 0 {
-            return Err(format!("{} has port 0: write the backend's port", quoted(text)));
-        }
-        if address.ip().is_unspecified() {
-            return Err(format!("{} is no address to connect to: write the backend's own", quoted(text)));
+        let address = match text.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, DNS_PORT),
+            Err(_) => socket_address(text, DNS_PORT)?,
+        };
+        if address.port() == 0 || address.ip().is_unspecified() {
+            return Err(format!("{} is no address to ask", quoted(text)));
         }
         Ok(Self(address))
     }
@@ -87,7 +79,7 @@ fn decimal(text: &str) -> Option<u8> {
 }
 
 /// Says what is missing, with `port` as the example.
-fn socket_address(text: &str, port: u16) -> Result<SocketAddr, String> {
+pub(crate) fn socket_address(text: &str, port: u16) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -118,6 +110,9 @@ fn bracketed(host: &str) -> bool {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
+/// RFC 1035 section 4.2.
+const DNS_PORT: u16 = 53;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,16 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn backends_are_addresses_for_now() {
-        for (text, part) in [
-            ("svc.internal:8080", "not available yet"),
-            ("svc", "not available yet"),
-            ("10.0.0.1:0", "port 0"),
-            ("0.0.0.0:80", "no address to connect to"),
-            ("10.0.0.1", "has no port"),
-        ] {
-            let message = BackendAddress::from_text(text).unwrap_err();
-            assert!(message.contains(part), "{message}");
+    fn servers_have_a_port_of_their_own_if_they_say_so() {
+        for (text, address) in [("10.96.0.10", "10.96.0.10:53"), ("::1", "[::1]:53"), ("[::1]:5353", "[::1]:5353")] {
+            assert_eq!(ServerAddress::from_text(text).unwrap().0.to_string(), address);
+        }
+        for text in ["dns.example", "0.0.0.0", "127.0.0.1:0", ""] {
+            assert!(ServerAddress::from_text(text).is_err(), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod backend_address;
 mod byte_size;
 mod client_rule;
 mod decode;
@@ -20,6 +21,7 @@ mod model;
 mod name;
 mod reference;
 mod report;
+mod reread;
 mod resolve;
 mod schema;
 mod steer;
@@ -29,6 +31,7 @@ mod text;
 mod uid;
 mod yaml;
 
+pub use backend_address::{BackendAddress, BackendName};
 pub use client_rule::{Sha256, UriPattern};
 pub use difference::TerminatorSettings;
 pub use endpoint::Endpoint;

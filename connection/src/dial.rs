@@ -97,6 +97,12 @@ pub enum DialError {
         /// What went wrong, in words.
         words: String,
     },
+    /// The backends are names, and none of them has an address.
+    #[error("connect to a backend: {name} has no address")]
+    NoAddress {
+        /// The first of them, with its port.
+        name: String,
+    },
     /// Every backend of the tenant is unhealthy, or has no weight.
     #[error("connect to a backend: none of {backends} is healthy")]
     NoneHealthy {
@@ -125,6 +131,7 @@ impl DialError {
             Self::NoMemory { .. } => "no_memory",
             Self::NotPermitted { .. } => "backend_not_permitted",
             Self::Tls { .. } => "backend_tls_failed",
+            Self::NoAddress { .. } => "backend_no_address",
             Self::NoneHealthy { .. } => "none_healthy",
             Self::Failed { .. } => "backend_failed",
         }
@@ -142,7 +149,7 @@ impl DialError {
             | Self::NotPermitted { address, .. }
             | Self::Tls { address, .. }
             | Self::Failed { address, .. } => Some(*address),
-            Self::NoneHealthy { .. } => None,
+            Self::NoAddress { .. } | Self::NoneHealthy { .. } => None,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod identity;
 mod listening;
 pub mod logging;
 pub mod metrics;
+pub mod names;
 pub mod router;
 pub mod routing;
 pub mod status;

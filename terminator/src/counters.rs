@@ -151,7 +151,8 @@ pub(crate) fn status<'w>(
     };
     let refused = failures().filter(|(reason, _)| reason.is_client_certificate());
     let backend = |state: &BackendState| BackendStatus {
-        address: state.address.to_string(),
+        address: state.address.clone(),
+        name: state.name.clone().unwrap_or_default(),
         up: state.up,
         active: state.active as u64,
     };

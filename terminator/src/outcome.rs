@@ -43,6 +43,8 @@ label_set! {
         BackendNotPermitted = "backend_not_permitted",
         /// No backend is healthy.
         NoneHealthy = "none_healthy",
+        /// The backends are names without an address.
+        BackendNoAddress = "backend_no_address",
         /// TLS with the backend failed, or the backend's alert ended it; the reason is counted with the handshakes.
         BackendTlsFailed = "backend_tls_failed",
         /// The connection to the backend failed otherwise.
@@ -88,6 +90,7 @@ impl From<&DialError> for Outcome {
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
             DialError::Tls { .. } => Self::BackendTlsFailed,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
+            DialError::NoAddress { .. } => Self::BackendNoAddress,
             DialError::Failed { .. } => Self::BackendFailed,
         }
     }

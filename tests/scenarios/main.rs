@@ -6,6 +6,7 @@ mod access_log;
 mod admin_endpoint;
 mod alert_rules;
 mod backend_client_certificates;
+mod backend_names;
 mod backend_unavailable;
 mod backends;
 mod bulk_transfer;

@@ -9,6 +9,7 @@ pub mod certs;
 pub mod client_tools;
 pub mod deliver;
 pub mod demo;
+pub mod dns_server;
 pub mod fakes;
 pub mod grpc;
 pub mod hello;

@@ -150,7 +150,7 @@ pub struct Tenant {
     name: String,
     hostnames: Vec<String>,
     /// Address and weight of each.
-    backends: Vec<(SocketAddr, u16)>,
+    backends: Vec<(String, u16)>,
     certificates: Vec<Identity>,
     /// Further elements of `tls.certificates`, as YAML; `{folder}` stands for the scenario's folder.
     certificate_lines: Vec<String>,
@@ -166,7 +166,7 @@ impl Tenant {
         Self {
             name: name.to_owned(),
             hostnames: hostnames.iter().map(|&hostname| hostname.to_owned()).collect(),
-            backends: vec![(backend, 1)],
+            backends: vec![(backend.to_string(), 1)],
             certificates: Vec::new(),
             certificate_lines: Vec::new(),
             tls_lines: Vec::new(),
@@ -193,7 +193,14 @@ impl Tenant {
     /// One more backend.
     #[must_use]
     pub fn backend(mut self, address: SocketAddr, weight: u16) -> Self {
-        self.backends.push((address, weight));
+        self.backends.push((address.to_string(), weight));
+        self
+    }
+
+    /// This name and port instead of all backends so far.
+    #[must_use]
+    pub fn backend_named(mut self, name: &str, port: u16) -> Self {
+        self.backends = vec![(format!("{name}:{port}"), 1)];
         self
     }
 

@@ -15,8 +15,8 @@ use crate::text::Text;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "BackendTls")]
 pub(crate) struct BackendTlsFile {
-    /// The name that the backend is asked for and that its certificate must carry. Default: the backend's IP address,
-    /// which is not sent; with pins alone then no name is looked at.
+    /// The name that the backend is asked for and that its certificate must carry. Default: the name that stands in
+    /// `backends`, or the IP address there, which is not sent; with pins alone then no name is looked at.
     #[serde(default)]
     pub(crate) server_name: Field<Text<Hostname>>,
     /// PEM files of the CAs that its certificate must come from.

@@ -3,6 +3,7 @@
 
 mod backend_tls;
 mod listener;
+mod resolver;
 mod tcp;
 mod tenant;
 mod tls;
@@ -18,6 +19,7 @@ use crate::text::Text;
 
 pub(crate) use backend_tls::*;
 pub(crate) use listener::*;
+pub(crate) use resolver::*;
 pub(crate) use tcp::*;
 pub(crate) use tenant::*;
 pub(crate) use tls::*;
@@ -57,6 +59,9 @@ pub(crate) struct ConfigFile {
     /// What holds for the `backendTls` of all tenants.
     #[serde(default)]
     pub(crate) backend_tls: Field<GlobalBackendTlsFile>,
+    /// How the names of backends become addresses.
+    #[serde(default)]
+    pub(crate) resolver: Field<ResolverFile>,
     /// Read-only HTTP endpoint. Default: off.
     #[serde(default)]
     pub(crate) admin: Field<AdminFile>,

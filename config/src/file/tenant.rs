@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{BackendTlsFile, ClientsFile, SandboxPolicyFile, TcpFile, TlsFile};
-use crate::address::BackendAddress;
+use crate::backend_address::BackendAddress;
 use crate::byte_size::ByteSize;
 use crate::duration::Span;
 use crate::field::Field;
@@ -94,9 +94,9 @@ pub(crate) enum ModeFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Backend")]
 pub(crate) struct BackendFile {
-    /// An IP address and port.
+    /// An IP address and port; or a name and port: all addresses of the name are used, and asked for again by their TTL.
     pub(crate) address: Field<Text<BackendAddress>>,
-    /// Share of the connections, relative to the other backends; 0 gets none.
+    /// Share of the connections, relative to the other backends; 0 gets none. Each address of a name has this weight.
     #[serde(default)]
     #[schemars(range(max = 256), extend("default" = 1))]
     pub(crate) weight: Field<u32>,

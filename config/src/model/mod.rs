@@ -32,6 +32,8 @@ pub struct Config {
     pub data_path: DataPath,
     /// For tenants that say nothing else themselves.
     pub sandbox_policy: SandboxPolicy,
+    /// Who is asked for the addresses of backends that are names.
+    pub resolver: Resolver,
     /// Address of the read-only HTTP endpoint; `None` means off.
     pub admin: Option<SocketAddr>,
     /// One JSON line per connection; `None` means off.
@@ -118,6 +120,17 @@ pub enum DataPath {
     Splice,
     /// Read and write through the worker's buffer, always.
     Copy,
+}
+
+/// How names become addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolver {
+    /// Who is asked; empty means the servers of resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    /// An answer holds at least so long, whatever its TTL.
+    pub min_ttl: Duration,
+    /// An answer holds no longer; not below `min_ttl`.
+    pub max_ttl: Duration,
 }
 
 /// Where access log lines go.

@@ -1,9 +1,9 @@
 //! A tenant, as far as router and terminator share it: names, backends, bounds.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ClientFilter, Terminate};
+use crate::backend_address::BackendAddress;
 use crate::hostname::HostnamePattern;
 use crate::tcp::TcpSettings;
 
@@ -39,11 +39,11 @@ pub struct Tenant {
 }
 
 /// Where a tenant's connections go, or some of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTarget {
     /// Where it listens.
-    pub address: SocketAddr,
-    /// Share of the connections, relative to the other backends; 0 gets none.
+    pub address: BackendAddress,
+    /// Share of the connections, relative to the other backends; 0 gets none. Each address of a name has it.
     pub weight: u16,
 }
 

@@ -111,7 +111,7 @@ pub struct ClientRule {
 /// TLS to backends. At least one of `ca` and `pins` is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTls {
-    /// What a backend is asked for and what its certificate must carry; `None` means its IP address or, with pins alone,
+    /// What a backend is asked for and what its certificate must carry; `None` means the backend's name or its IP address or, with pins alone,
     /// nothing.
     pub server_name: Option<Hostname>,
     /// PEM bundles of the CAs that its certificate must come from; empty means that the pins alone decide.

@@ -8,6 +8,7 @@ mod identity;
 mod listener;
 mod not_yet;
 mod process;
+mod resolver;
 mod seen;
 mod tcp;
 mod tenant;
@@ -36,6 +37,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let user = process::user(file);
     let data_path = process::data_path(file);
     let sandbox = process::sandbox(&context, file);
+    let resolver = resolver::resolver(&context, file);
     let admin = process::admin(&context, file);
     let access_log = process::access_log(&context, file);
     let uid_range = identity::uid_range(&context, file);
@@ -57,6 +59,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
         uid_range: uid_range?,
         data_path: data_path?,
         sandbox_policy: sandbox?,
+        resolver: resolver?,
         admin: admin?,
         access_log: access_log?,
         listeners: listeners?,

@@ -168,7 +168,7 @@ fn startup(context: &Context<'_>, file: &TenantFile) -> Option<Startup> {
 fn backends(context: &Context<'_>, file: &TenantFile) -> Option<Vec<BackendTarget>> {
     let backends = context.non_empty_list(&file.backends, "backends", |context, backend: &BackendFile| {
         let weight = context.number(&backend.weight, "weight", 1, 0..=HEAVIEST);
-        let address = context.required(&backend.address, "address").map(|address| address.0.0);
+        let address = context.required(&backend.address, "address").map(|address| address.0.clone());
         Some(BackendTarget { address: address?, weight: u16::try_from(weight?).ok()? })
     })?;
     if backends.len() > MOST_BACKENDS {
@@ -180,7 +180,7 @@ fn backends(context: &Context<'_>, file: &TenantFile) -> Option<Vec<BackendTarge
     }
     let mut seen = HashMap::new();
     for (index, (backend, field)) in backends.iter().zip(file.backends.value().into_iter().flatten()).enumerate() {
-        if let Some(first) = seen.insert(backend.address, field.at()) {
+        if let Some(first) = seen.insert(&backend.address, field.at()) {
             let message = format!("`{}` is already listed at {first}: give that one a weight", backend.address);
             context.report.error(field.at(), &context.path.field("backends").index(index), message);
         }

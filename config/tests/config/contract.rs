@@ -45,12 +45,6 @@ fn values_that_come_later_are_refused_where_they_stand() {
         "{ acme: { directory: \"https://acme.example\" } }",
         &["16:13: tenants[1].tls.certificates[0].acme: not available yet"],
     );
-    spoiled(
-        "[{ address: \"10.2.0.9:443\" }]",
-        "[{ address: \"10.2.0.9:443\", weight: 2 }, { address: \"svc.example:443\" }]",
-        &["10:67: tenants[0].backends[1].address: `svc.example:443`: a name instead of an address is not available \
-             yet: write an IP address and port"],
-    );
 }
 
 #[test]
@@ -136,6 +130,25 @@ fn what_is_written_wins_over_the_defaults() {
     let tenant = config.tenant("acme").unwrap();
     assert_eq!((tenant.connect_timeout, tenant.idle_timeout), (Duration::from_secs(1), Duration::from_secs(5400)));
     assert_eq!(tenant.drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn names_are_backends_and_the_resolver_has_bounds() {
+    let config = changed(
+        "{ address: \"10.2.0.9:443\" }",
+        "{ address: \"10.2.0.9:443\" }, { address: \"Svc.ns.svc:443\", weight: 3 }",
+    );
+    assert_eq!(config.tenants[0].backends[1].address.to_string(), "svc.ns.svc:443");
+    assert!(config.resolver.servers.is_empty());
+    assert_eq!((config.resolver.min_ttl.as_secs(), config.resolver.max_ttl.as_secs()), (1, 300));
+    let config = changed("user: 1000", "resolver: { servers: [10.96.0.10, \"[::1]:5353\"], minTtl: 2s, maxTtl: 10s }");
+    let servers: Vec<String> = config.resolver.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["10.96.0.10:53", "[::1]:5353"]);
+    assert_eq!((config.resolver.min_ttl.as_secs(), config.resolver.max_ttl.as_secs()), (2, 10));
+    let at = |line: &str, messages: &[&str]| spoiled("user: 1000", line, messages);
+    at("resolver: { minTtl: 10m }", &["1:21: resolver.minTtl: leaves maxTtl below minTtl"]);
+    at("resolver: { maxTtl: 100ms }", &["1:21: resolver.maxTtl: leaves maxTtl below minTtl"]);
+    at("resolver: { maxTtl: 0s }", &["1:21: resolver.maxTtl: is 0s, and must be from 10ms to 24h"]);
 }
 
 #[test]

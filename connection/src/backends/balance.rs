@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use config::{BackendTarget, Balance};
+use config::Balance;
 
-use super::Backend;
+use super::endpoints::Backend;
 
 /// The state of a choice.
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub(super) enum Picker {
 }
 
 impl Picker {
-    pub(super) fn new(balance: Balance, targets: &[BackendTarget]) -> Self {
+    pub(super) fn new(balance: Balance, weights: &[u16]) -> Self {
         match balance {
             Balance::LeastConnections => Self::LeastConnections { next: AtomicUsize::new(0) },
-            Balance::RoundRobin => Self::RoundRobin { schedule: schedule(targets), next: AtomicUsize::new(0) },
+            Balance::RoundRobin => Self::RoundRobin { schedule: schedule(weights), next: AtomicUsize::new(0) },
             Balance::Random => Self::Random,
             Balance::SourceHash => Self::SourceHash,
         }
@@ -62,7 +62,7 @@ impl Picker {
             }
             Self::SourceHash => {
                 let candidates = (0..list.len()).filter(|index| is_candidate(*index));
-                let distance = |index: &usize| distance(client, list[*index].address, list[*index].weight);
+                let distance = |index: &usize| distance(client, list[*index].endpoint.address, list[*index].weight);
                 candidates.min_by(|one, other| distance(one).total_cmp(&distance(other)))
             }
         }
@@ -77,9 +77,9 @@ fn load(one: &Backend, other: &Backend) -> std::cmp::Ordering {
 
 /// Smooth weighted round-robin, worked out in advance: in each step everybody gains its weight, and whoever has most
 /// takes the turn and pays the sum of all.
-fn schedule(targets: &[BackendTarget]) -> Vec<u16> {
-    let divisor = targets.iter().fold(0, |divisor, target| gcd(divisor, target.weight)).max(1);
-    let weights: Vec<i64> = targets.iter().map(|target| i64::from(target.weight / divisor)).collect();
+fn schedule(weights: &[u16]) -> Vec<u16> {
+    let divisor = weights.iter().fold(0, |divisor, weight| gcd(divisor, *weight)).max(1);
+    let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0; weights.len()];
     let turn = |_| {

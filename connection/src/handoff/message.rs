@@ -1,7 +1,7 @@
 //! The bytes of a hand-off message: one byte of protocol version, then JSON.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,12 +42,23 @@ pub struct Handoff {
     pub hello_ms: f64,
 }
 
+/// What a name of backends stands for, which the terminator has no way to find out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedName {
+    /// As it is configured.
+    pub name: String,
+    /// All its addresses, at most [`MOST_ADDRESSES`](crate::backends::MOST_ADDRESSES).
+    pub addresses: Vec<IpAddr>,
+}
+
 /// What the router sends.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request<'a> {
     /// Comes with one descriptor.
     Connection(Cow<'a, Handoff>),
+    /// Holds from now on, for all connections.
+    Addresses(Cow<'a, ResolvedName>),
     /// Asks for a [`StatusReply`] with the same number.
     Status(u64),
 }

@@ -1,5 +1,6 @@
 //! Hands an accepted, unread connection from the router to a tenant's terminator: one message and one descriptor
-//! over a SOCK_SEQPACKET Unix socket. Also carries the terminator's counters back. Decides nothing about either.
+//! over a SOCK_SEQPACKET Unix socket. Also tells the terminator what its backends' names stand for, and
+//! carries its counters back. Decides nothing about either.
 
 mod error;
 mod listener;
@@ -12,7 +13,7 @@ mod waits;
 pub use crate::ConnectionId;
 pub use error::HandoffError;
 pub use listener::HandoffListener;
-pub use message::Handoff;
+pub use message::{Handoff, ResolvedName};
 pub use receiver::{HandoffReceiver, Received};
 pub use sender::HandoffSender;
 pub use status::{

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
-use super::{Handoff, HandoffError, TerminatorStatus};
+use super::{Handoff, HandoffError, ResolvedName, TerminatorStatus};
 use crate::seqpacket::register;
 
 /// What came from a router.
@@ -25,6 +25,8 @@ use crate::seqpacket::register;
 pub enum Received {
     /// A connection, unread, non-blocking; `tokio::net::TcpStream::from_std` makes it a worker's.
     Connection(Box<Handoff>, TcpStream),
+    /// What a name of backends stands for from now on.
+    Addresses(ResolvedName),
     /// Answer with [`HandoffReceiver::send_status`].
     StatusRequest,
 }
@@ -140,6 +142,7 @@ impl HandoffReceiver {
                     _ => Err(HandoffError::WrongDescriptors { count }),
                 }
             }
+            Request::Addresses(resolved) => Ok(Received::Addresses(resolved.into_owned())),
             Request::Status(number) => {
                 self.last_status_request.store(number, Ordering::Relaxed);
                 Ok(Received::StatusRequest)

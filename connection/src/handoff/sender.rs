@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
 use super::waits::{HandoffWait, HandoffWaits};
-use super::{Handoff, HandoffError, TerminatorStatus};
+use super::{Handoff, HandoffError, ResolvedName, TerminatorStatus};
 use crate::seqpacket::{register, seqpacket};
 
 /// One channel to a terminator, as the router holds it. Tasks can share it.
@@ -77,6 +77,13 @@ impl HandoffSender {
     pub async fn send(&self, handoff: &Handoff, connection: impl AsFd) -> Result<(), HandoffError> {
         let payload = encode(&Request::Connection(Cow::Borrowed(handoff)), REQUEST_LIMIT)?;
         self.send_message(&payload, Some(connection.as_fd())).await
+    }
+
+    /// Tells what a name of backends stands for; connections that are sent later find it known. The caller limits the
+    /// time; cancel-safe.
+    pub async fn send_addresses(&self, resolved: &ResolvedName) -> Result<(), HandoffError> {
+        let payload = encode(&Request::Addresses(Cow::Borrowed(resolved)), REQUEST_LIMIT)?;
+        self.send_message(&payload, None).await
     }
 
     /// Asks the terminator for its counters. The caller limits the time; cancel-safe.

@@ -75,8 +75,10 @@ pub struct ConnectionCount {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackendStatus {
-    /// Where it listens.
+    /// Where it listens; its name and port where the name has no address.
     pub address: String,
+    /// Name and port as they are configured; empty where that is the address.
+    pub name: String,
     /// Whether it gets connections.
     pub up: bool,
     /// Connections to it that have not ended.

@@ -98,6 +98,22 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
 }
 
 #[tokio::test]
+async fn addresses_come_ahead_of_the_connections_that_are_sent_after_them() {
+    let (_path, _listener, sender, receiver) = channel().await;
+    let addresses = (0..crate::backends::MOST_ADDRESSES as u128).map(|last| {
+        // As long as an address can be as text.
+        let prefix = 0x2001_1db8_1111_1111_1111_1111_1111_0000_u128;
+        std::net::Ipv6Addr::from_bits(prefix + last + 0x1000).into()
+    });
+    let resolved = ResolvedName { name: "x".repeat(254), addresses: addresses.collect() };
+    sender.send_addresses(&resolved).await.unwrap();
+    let (_client, accepted) = tcp_pair();
+    sender.send(&sample("tls"), &accepted).await.unwrap();
+    assert!(matches!(receiver.recv().await.unwrap(), Some(Received::Addresses(same)) if same == resolved));
+    expect_connection(&receiver).await;
+}
+
+#[tokio::test]
 async fn a_connection_arrives_with_its_bytes_unread_and_works() {
     let (_path, _listener, sender, receiver) = channel().await;
     let (mut client, accepted) = tcp_pair();

@@ -2,6 +2,7 @@
 //! Starts nothing that serves.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::Path;
 
 use config::{Config, LoadError};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::certificates::{Report, reports};
 use crate::failure::Failure;
+use crate::names::{Looked, look_up_all};
 
 /// Prints each tenant's policy and, when all is right, one line that says so; what is wrong with the file is the failure.
 /// With `as_json`, all of it is one JSON document on the standard output.
@@ -17,9 +19,13 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let problems = loaded.as_ref().err().map(problems).unwrap_or_default();
         let reports = loaded.as_ref().map_or_else(|_| Ok(Vec::new()), |config| reports(config, path, true))?;
+        let names: Vec<Value> = match &loaded {
+            Ok(config) => look_up(config)?.iter().map(name).collect(),
+            Err(_) => Vec::new(),
+        };
         let ok = loaded.is_ok() && !reports.iter().any(|report| report.is_problem);
         let tenants: Vec<Value> = reports.iter().map(tenant).collect();
-        let document = json!({ "file": path, "ok": ok, "problems": problems, "tenants": tenants });
+        let document = json!({ "file": path, "ok": ok, "problems": problems, "tenants": tenants, "names": names });
         print(&format!("{document:#}"))?;
         return if ok { Ok(()) } else { Err(Failure::Told) };
     }
@@ -27,6 +33,14 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     let reports = reports(&config, path, false)?;
     for report in &reports {
         print(&format!("tenant {}:\n  {}", report.tenant, report.text.replace('\n', "\n  ")))?;
+    }
+    for looked in look_up(&config)? {
+        match &looked.addresses {
+            Ok(addresses) => print(&format!("name {}: {}", looked.name, joined(addresses)))?,
+            Err(reason) => {
+                print(&format!("name {}: warning: {reason}: its backends are down until it has one", looked.name))?;
+            }
+        }
     }
     if reports.iter().any(|report| report.is_problem) {
         return Err(Failure::Told);
@@ -38,6 +52,23 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
         config.listeners.len(),
         config.tenants.len()
     ))
+}
+
+/// What the names of backends stand for, seen from here. A name without an address is no problem of the file: the router
+/// starts, and asks again.
+fn look_up(config: &Config) -> Result<Vec<Looked>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::System(format!("start the runtime: {error}")))?;
+    Ok(runtime.block_on(look_up_all(config)))
+}
+
+fn name(looked: &Looked) -> Value {
+    let addresses = looked.addresses.as_deref().unwrap_or_default();
+    json!({ "name": looked.name.to_string(), "addresses": addresses, "warning": looked.addresses.as_ref().err() })
+}
+
+fn joined(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What its terminator says, or why it could not say it.

@@ -12,6 +12,7 @@ use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
+use crate::names::{Names, Resolution};
 use crate::router::outcome::{ConnectionOutcome, HelloOutcome, Shortage};
 use crate::router::{Policy, ReloadOutcome, Reloads, Shared, TenantState};
 
@@ -46,6 +47,7 @@ pub fn report(
     programs(&mut page, &shared.steering, &shared.cut_through);
     handoffs(&mut page, policy);
     backends(&mut page, policy, terminators);
+    names(&mut page, &policy.names);
     self::terminators(&mut page, config, terminators);
     reloads(&mut page, &shared.reloads);
     page.finish()
@@ -230,11 +232,37 @@ fn backends(page: &mut Exposition, policy: &Policy, terminators: &[TerminatorRep
             page.sample(name, &[("tenant", &tenant.name), ("backend", backend)], u8::from(up));
         };
         for state in own.iter().flat_map(|backends| backends.states()) {
-            sample(&state.address.to_string(), state.up);
+            sample(&state.address, state.up);
         }
         for backend in status_of(terminators, index).into_iter().flat_map(|status| &status.backends) {
             sample(&backend.address, backend.up);
         }
+    }
+}
+
+fn names(page: &mut Exposition, names: &Names) {
+    let states = names.states();
+    if states.is_empty() {
+        return;
+    }
+    let name = "sni_router_name_addresses";
+    page.family(name, "gauge", "Addresses in use of a backend's name.");
+    for state in &states {
+        page.sample(name, &[("name", &state.name)], state.addresses as u64);
+    }
+    let name = "sni_router_name_answered";
+    page.family(
+        name,
+        "gauge",
+        "Whether the last question for a backend's name was answered; if not, the answer before it holds.",
+    );
+    for state in &states {
+        page.sample(name, &[("name", &state.name)], u8::from(state.answered));
+    }
+    let name = "sni_router_name_resolutions_total";
+    page.family(name, "counter", "Questions for the names of backends, by how they ended.");
+    for outcome in Resolution::ALL {
+        page.sample(name, &[("outcome", outcome.label())], names.total(outcome));
     }
 }
 

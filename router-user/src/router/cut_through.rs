@@ -125,8 +125,7 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 fn is_of_use(config: &Config) -> bool {
     let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
     let to_outside = |tenant: &Arc<Tenant>| {
-        tenant.mode == TenantMode::Passthrough
-            && tenant.backends.iter().any(|backend| !backend.address.ip().is_loopback())
+        tenant.mode == TenantMode::Passthrough && tenant.backends.iter().any(|backend| !backend.address.is_loopback())
     };
     config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
 }

@@ -85,7 +85,7 @@ enum Wish {
 /// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
 pub(super) async fn run(
     shared: &Arc<Shared>,
-    reloader: &Reloader,
+    reloader: &mut Reloader,
     workers: usize,
     drain: Drain,
     mut authority: Authority,
@@ -160,7 +160,7 @@ fn channel_of(mut descriptors: Vec<OwnedFd>) -> Result<Channel, Answer> {
 async fn obey(
     order: Order,
     shared: &Shared,
-    reloader: &Reloader,
+    reloader: &mut Reloader,
     next: &Path,
     prepared: &mut Option<Prepared>,
     sockets: &mut ListeningSockets,
@@ -187,7 +187,7 @@ async fn obey(
     Answer::Done
 }
 
-async fn reload(shared: &Shared, reloader: &Reloader, file: &Path) {
+async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
     let prepared = reloader.prepare(file).and_then(|prepared| {
         let sockets = reloader.bind(&prepared)?;
         Ok((prepared, sockets))

@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::connection::{AccessLog, Drain, descriptors};
-use config::AccessLogPath;
+use config::{AccessLogPath, Config};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
@@ -48,19 +48,20 @@ pub use self::reload::{ReloadOutcome, Reloads};
 use self::worker::Instruction;
 pub use self::worker::Shared;
 use crate::admin::{self, AdminSockets, AdminState};
-use crate::commands::load;
 use crate::config_file::{ConfigFile, fingerprint};
 use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
 use crate::identity::router_identity;
 use crate::listening::ListeningSockets;
 use crate::metrics::WorkerCounters;
+use crate::names;
 use crate::supervision::Answer;
 
 /// Runs the router until it is drained.
 pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let seen = fingerprint(config_file);
-    let config = load(config_file)?;
+    let text = Config::read_file(config_file).map_err(Failure::Config)?;
+    let config = Config::of_file(config_file, &text).map_err(Failure::Config)?;
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
 
     // First, so that no signal finds sockets and steering in place and nobody who would drain them.
@@ -113,11 +114,11 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     });
     let (started, changes) = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
     info!(tenants, "ready");
-    let reloader = Reloader::new(Arc::clone(&shared), changes);
+    let mut reloader = Reloader::new(Arc::clone(&shared), text, changes);
     if let Authority::Supervisor { line, .. } = &authority {
         runtime.block_on(line.answer(&Answer::Done));
     }
-    runtime.block_on(lifetime::run(&shared, &reloader, workers, drain, authority, signals));
+    runtime.block_on(lifetime::run(&shared, &mut reloader, workers, drain, authority, signals));
     for worker in started {
         match worker.join() {
             Ok(result) => result.map_err(system("run a worker"))?,
@@ -146,6 +147,7 @@ fn start(
     });
     let (threads, changes) = threads.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     health::spawn(&shared.policy)?;
+    names::spawn(&shared.policy)?;
     admin::spawn(admin_sockets, AdminState::new(shared.clone(), counters))?;
     Ok((threads, changes))
 }

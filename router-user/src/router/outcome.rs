@@ -69,6 +69,8 @@ label_set! {
         BackendNotPermitted = "backend_not_permitted",
         /// No backend is healthy.
         NoneHealthy = "none_healthy",
+        /// The backends are names without an address.
+        BackendNoAddress = "backend_no_address",
         /// The backend could not be connected to for any other reason.
         BackendFailed = "backend_failed",
         /// The tenant has as many connections as it may (`limits.maxConnections`).
@@ -151,6 +153,7 @@ impl ConnectionOutcome {
             DialError::NoMemory { .. } => Self::NoMemory,
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
+            DialError::NoAddress { .. } => Self::BackendNoAddress,
             // The router itself speaks no TLS.
             DialError::Failed { .. } | DialError::Tls { .. } => Self::BackendFailed,
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::connection::DialError;
+use ::connection::backends::Endpoint;
 use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{Progress, RelayOutcome, Relayed, relay_tcp_until};
 use ::connection::silence::watch_over;
@@ -45,7 +46,9 @@ pub(super) async fn serve(
     let dialled = Instant::now();
     let backends = destination.tenant.backends.as_ref()?;
     let header = proxy_header(settings, &arrival, &stream, record.server_name());
-    let connect = async |address, time_limit| cut_through::dial(candidate.as_ref(), address, time_limit, &header).await;
+    let connect = async |backend: &Endpoint, time_limit| {
+        cut_through::dial(candidate.as_ref(), backend.address, time_limit, &header).await
+    };
     // Each branch may be dropped: the client's bytes are still in its socket, and a backend that was only dialled has seen
     // a header at most.
     let connected = tokio::select! {

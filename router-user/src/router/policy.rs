@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::permits::Permits;
 use super::sources::Sources;
 use crate::metrics::TenantCounters;
+use crate::names::Names;
 use crate::routing::Routing;
 
 /// One configuration in force.
@@ -20,6 +21,8 @@ pub struct Policy {
     pub config: Config,
     /// The routing policy.
     pub routing: Routing,
+    /// What the backends' names stand for; the same for all policies of a process.
+    pub names: Arc<Names>,
     /// One per listener, in the order of the configuration; a permit lives as long as the router holds the connection.
     pub permits: Vec<Arc<Permits>>,
     /// The same for what their sources use; `None` where that has no bound.
@@ -44,14 +47,16 @@ pub struct TenantState {
 impl Policy {
     /// The policy of a router that starts, with `workers` workers.
     pub fn new(config: Config, workers: usize) -> Self {
+        let names = Arc::new(Names::default());
         let permits = config.listeners.iter().map(|listener| Arc::new(Permits::new(listener.max_connections)));
         let sources = config.listeners.iter().map(new_sources);
-        let tenants = config.tenants.iter().map(|tenant| Arc::new(TenantState::new(tenant, workers)));
+        let tenants = config.tenants.iter().map(|tenant| Arc::new(TenantState::new(tenant, workers, &names)));
         Self {
             routing: Routing::new(&config),
             permits: permits.collect(),
             sources: sources.collect(),
             tenants: tenants.collect(),
+            names,
             config,
         }
     }
@@ -65,12 +70,12 @@ impl Policy {
         let tenants = config.tenants.iter().map(|tenant| {
             let name = tenant.name.as_str();
             match known.get(name) {
-                None => Arc::new(TenantState::new(tenant, workers)),
+                None => Arc::new(TenantState::new(tenant, workers, &self.names)),
                 // A terminator that is replaced is connected to anew.
                 Some(same) if Arc::ptr_eq(&same.settings, tenant) && before.get(name) == after.get(name) => {
                     Arc::clone(same)
                 }
-                Some(known) => Arc::new(known.succeed(tenant)),
+                Some(known) => Arc::new(known.succeed(tenant, &self.names)),
             }
         });
         let tenants = tenants.collect();
@@ -79,6 +84,7 @@ impl Policy {
             let known = position(listener).and_then(|known| self.sources[known].clone());
             listener.per_source.and_then(|_| known.or_else(|| new_sources(listener)))
         });
+        let names = Arc::clone(&self.names);
         let permits = config.listeners.iter().map(|listener| match position(listener) {
             Some(known) => {
                 self.permits[known].change(listener.max_connections);
@@ -87,33 +93,39 @@ impl Policy {
             None => Arc::new(Permits::new(listener.max_connections)),
         });
         let (permits, sources) = (permits.collect(), sources.collect());
-        Self { routing: Routing::new(&config), permits, sources, tenants, config }
+        Self { routing: Routing::new(&config), permits, sources, tenants, names, config }
     }
 }
 
 impl TenantState {
-    fn new(tenant: &Arc<Tenant>, workers: usize) -> Self {
+    fn new(tenant: &Arc<Tenant>, workers: usize, names: &Names) -> Self {
         Self {
             settings: Arc::clone(tenant),
-            backends: (tenant.mode == Mode::Passthrough).then(|| Arc::new(Backends::of(tenant))),
+            backends: (tenant.mode == Mode::Passthrough).then(|| filled(Backends::of(tenant), tenant, names)),
             limits: Arc::new(Limits::new(max_connections(tenant), tenant.limits.connection_rate)),
             counters: (0..workers).map(|_| Arc::new(TenantCounters::new(tenant))).collect(),
         }
     }
 
     /// The same tenant under other settings. What was counted goes on, unless the tenant has changed its mode.
-    fn succeed(&self, tenant: &Arc<Tenant>) -> Self {
+    fn succeed(&self, tenant: &Arc<Tenant>, names: &Names) -> Self {
         if (tenant.mode == Mode::Passthrough) != self.backends.is_some() {
-            return Self::new(tenant, self.counters.len());
+            return Self::new(tenant, self.counters.len(), names);
         }
         self.limits.change(max_connections(tenant), tenant.limits.connection_rate);
         Self {
             settings: Arc::clone(tenant),
-            backends: self.backends.as_ref().map(|backends| Arc::new(backends.succeed(tenant))),
+            backends: self.backends.as_ref().map(|backends| filled(backends.succeed(tenant), tenant, names)),
             limits: Arc::clone(&self.limits),
             counters: self.counters.clone(),
         }
     }
+}
+
+/// A name that another tenant has, too, is known already.
+fn filled(backends: Backends, tenant: &Tenant, names: &Names) -> Arc<Backends> {
+    names.fill(&backends, tenant);
+    Arc::new(backends)
 }
 
 fn new_sources(listener: &Listener) -> Option<Arc<Sources>> {

@@ -38,6 +38,8 @@ pub struct Reloads {
 #[derive(Debug)]
 pub(super) struct Prepared {
     config: Config,
+    /// The text that says it.
+    text: String,
 }
 
 /// Why the former configuration stays in force.
@@ -55,6 +57,8 @@ pub(super) enum ReloadError {
 #[derive(Debug)]
 pub(super) struct Reloader {
     shared: Arc<Shared>,
+    /// The text of the configuration in force.
+    text: String,
     /// One per worker.
     workers: Vec<UnboundedSender<Instruction>>,
 }
@@ -90,15 +94,17 @@ impl ReloadError {
 }
 
 impl Reloader {
-    pub(super) fn new(shared: Arc<Shared>, workers: Vec<UnboundedSender<Instruction>>) -> Self {
-        Self { shared, workers }
+    pub(super) fn new(shared: Arc<Shared>, text: String, workers: Vec<UnboundedSender<Instruction>>) -> Self {
+        Self { shared, text, workers }
     }
 
     /// Reads the file. Dropping the result undoes it.
     pub(super) fn prepare(&self, file: &Path) -> Result<Prepared, ReloadError> {
-        let config = Config::load(file)?;
-        let fixed = self.shared.policy.current().config.fixed_fields_that_differ(&config);
-        if fixed.is_empty() { Ok(Prepared { config }) } else { Err(ReloadError::Fixed(fixed)) }
+        let text = Config::read_file(file)?;
+        let before = self.shared.policy.current();
+        let config = before.config.of_next_version(&self.text, file, &text)?;
+        let fixed = before.config.fixed_fields_that_differ(&config);
+        if fixed.is_empty() { Ok(Prepared { config, text }) } else { Err(ReloadError::Fixed(fixed)) }
     }
 
     /// Binds the sockets that the configuration needs beyond those that there are, where no supervisor does.
@@ -119,9 +125,10 @@ impl Reloader {
 
     /// Puts it in force, with the sockets of the listeners that are new or have another address. Resolves when every
     /// worker serves by it.
-    pub(super) async fn commit(&self, prepared: Prepared, sockets: Vec<Bound>) {
+    pub(super) async fn commit(&mut self, prepared: Prepared, sockets: Vec<Bound>) {
         let began = Instant::now();
-        let Prepared { config } = prepared;
+        let Prepared { config, text } = prepared;
+        self.text = text;
         let policy = Arc::new(self.shared.policy.current().succeed(config));
         for Bound { name, .. } in &sockets {
             info!(listener = name, "listening");

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::{Config, Listener, Mode, PerSource, Startup};
+use config::{Listener, Mode, PerSource, Startup};
 
 use super::peek::Peeker;
 use super::permits::Permits;
@@ -52,7 +52,7 @@ impl Site {
         let known: hashbrown::HashMap<_, _> = known.map(|known| (Arc::as_ptr(&known.tenant), known)).collect();
         let destinations = policy.tenants.iter().map(|tenant| match known.get(&Arc::as_ptr(tenant)) {
             Some(same) => Rc::clone(same),
-            None => Rc::new(Destination::new(Arc::clone(tenant), worker, config)),
+            None => Rc::new(Destination::new(Arc::clone(tenant), worker, &policy)),
         });
         Self { peekers: peekers.collect(), destinations: destinations.collect(), policy }
     }
@@ -63,7 +63,8 @@ impl Site {
 }
 
 impl Destination {
-    fn new(tenant: Arc<TenantState>, worker: usize, config: &Config) -> Self {
+    fn new(tenant: Arc<TenantState>, worker: usize, policy: &Policy) -> Self {
+        let config = &policy.config;
         let terminator = match &tenant.settings.mode {
             Mode::Passthrough => None,
             Mode::Terminate(terminate) => {
@@ -73,7 +74,8 @@ impl Destination {
                     Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
                 };
                 let waits = Arc::clone(&tenant.counters[worker].handoff_waits);
-                Some(TerminatorLink::new(config.handoff_socket(name), demand, waits))
+                let (names, settings) = (Arc::clone(&policy.names), Arc::clone(&tenant.settings));
+                Some(TerminatorLink::new(config.handoff_socket(name), demand, waits, names, settings))
             }
         };
         Self { counters: Arc::clone(&tenant.counters[worker]), tenant, terminator }

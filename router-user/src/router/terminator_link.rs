@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::connection::handoff::{Handoff, HandoffError, HandoffSender, HandoffWaits};
+use config::Tenant;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::demand::ask;
+use crate::names::Names;
 
 /// The way to one terminator.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct TerminatorLink {
     /// Where the terminator is started by a connection.
     asking: Option<Asking>,
     waits: Arc<HandoffWaits>,
+    names: Arc<Names>,
+    tenant: Arc<Tenant>,
 }
 
 /// How a worker asks for a terminator: seldom, however many connections wait for it.
@@ -59,8 +63,14 @@ pub(super) struct TerminatorUnavailable {
 
 impl TerminatorLink {
     /// A link that is not connected yet.
-    pub(super) fn new(socket: PathBuf, asking: Option<Asking>, waits: Arc<HandoffWaits>) -> Self {
-        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking, waits }
+    pub(super) fn new(
+        socket: PathBuf,
+        asking: Option<Asking>,
+        waits: Arc<HandoffWaits>,
+        names: Arc<Names>,
+        tenant: Arc<Tenant>,
+    ) -> Self {
+        Self { socket, current: RefCell::new(None), connecting: Mutex::new(()), asking, waits, names, tenant }
     }
 
     /// Whether nobody is expected to be there unless asked for.
@@ -112,6 +122,11 @@ impl TerminatorLink {
             return Ok(sender);
         }
         let sender = Rc::new(HandoffSender::connect(&self.socket)?.counting(Arc::clone(&self.waits)));
+        // Ahead of the first connection, for a terminator that has just been started. Later changes are told by
+        // `names::announce`.
+        for resolved in self.names.of(&self.tenant) {
+            sender.send_addresses(&resolved).await?;
+        }
         *self.current.borrow_mut() = Some(sender.clone());
         Ok(sender)
     }

@@ -59,14 +59,14 @@ pub fn backends(policy: &Policy, terminators: &[TerminatorReport]) -> Backends {
     let mut all = Vec::new();
     for (index, state) in policy.tenants.iter().enumerate() {
         let tenant = &state.settings;
-        let mut push = |address, up, active| {
-            all.push(BackendView { tenant: tenant.name.clone(), address, up, active });
+        let mut push = |address, name, up, active| {
+            all.push(BackendView { tenant: tenant.name.clone(), address, name, up, active });
         };
         for state in state.backends.iter().flat_map(|backends| backends.states()) {
-            push(state.address.to_string(), state.up, state.active as u64);
+            push(state.address, state.name.unwrap_or_default(), state.up, state.active as u64);
         }
         for backend in status_of(index, terminators).into_iter().flat_map(|status| &status.backends) {
-            push(backend.address.clone(), backend.up, backend.active);
+            push(backend.address.clone(), backend.name.clone(), backend.up, backend.active);
         }
     }
     Backends { backends: all }

@@ -143,8 +143,11 @@ pub struct Backends {
 pub struct BackendView {
     /// Whose it is.
     pub tenant: String,
-    /// Where it listens.
+    /// Where it listens; its name and port where the name has no address.
     pub address: String,
+    /// Name and port as they are configured, where that is not the address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Whether it gets connections.
     pub up: bool,
     /// Connections to it that have not ended.

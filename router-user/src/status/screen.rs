@@ -22,7 +22,12 @@ pub fn screen(tenants: &Tenants, certificates: &Certificates, backends: &Backend
     }
     let rows = backends.backends.iter().map(|backend| {
         let state = if backend.up { "up" } else { "down" };
-        [backend.tenant.clone(), backend.address.clone(), state.to_owned(), backend.active.to_string()]
+        let shown = match backend.name.as_str() {
+            "" => backend.address.clone(),
+            name if name == backend.address => format!("{name} (no address)"),
+            name => format!("{} ({name})", backend.address),
+        };
+        [backend.tenant.clone(), shown, state.to_owned(), backend.active.to_string()]
     });
     text.push_str(&table(["TENANT", "BACKEND", "STATE", "ACTIVE"], rows.collect()));
     let counts = |counts: &[super::Count]| {
@@ -178,7 +183,16 @@ mod tests {
             }],
         };
         let backends = Backends {
-            backends: vec![BackendView { tenant: "acme".into(), address: "10.0.0.1:80".into(), up: false, active: 0 }],
+            backends: vec![
+                BackendView { tenant: "acme".into(), address: "10.0.0.1:80".into(), ..BackendView::default() },
+                BackendView {
+                    tenant: "acme".into(),
+                    address: "10.0.0.2:80".into(),
+                    name: "svc:80".into(),
+                    up: true,
+                    active: 1,
+                },
+            ],
         };
         let expected = "\
 sni-router 0.1.0, pid 7, running
@@ -192,8 +206,9 @@ TENANT  CERTIFICATE  ENDS        LEFT     SERIAL  NAMES
 acme    generated    1970-01-21  20 days  0A      a.example and 1 more
   CA for clients of acme: /v1/ca/acme
 
-TENANT  BACKEND      STATE  ACTIVE
-acme    10.0.0.1:80  down   0
+TENANT  BACKEND               STATE  ACTIVE
+acme    10.0.0.1:80           down   0
+acme    10.0.0.2:80 (svc:80)  up     1
 
 Data paths of passthrough connections: copy 5
   steer: off: no_permission

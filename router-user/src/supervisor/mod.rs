@@ -67,7 +67,8 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         tokio::spawn(demands.clone().hear(socket, ask));
         let file = ConfigFile::new(config_file, seen);
         let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, runtime_dir, seat, terminators, news, demands, groups }, heard, asked).await
+        supervise(Reloader { file, config, text, runtime_dir, seat, terminators, news, demands, groups }, heard, asked)
+            .await
     })
 }
 

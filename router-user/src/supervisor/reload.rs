@@ -53,6 +53,8 @@ pub(super) struct Reloader {
     pub(super) file: ConfigFile,
     /// The configuration in force.
     pub(super) config: Config,
+    /// The text that says it.
+    pub(super) text: String,
     pub(super) runtime_dir: RuntimeDir,
     pub(super) seat: Seat,
     /// Of the terminators in service, by their tenants.
@@ -108,7 +110,7 @@ impl Reloader {
         self.runtime_dir.propose_config(&text)?;
         self.give(&Order::Prepare).await?;
         // Both parse at the same time, and both find the same.
-        let config = Config::of_file(self.file.path(), &text);
+        let config = self.config.of_next_version(&self.text, self.file.path(), &text);
         let prepared = self.answer().await;
         let config = config.map_err(NotReloaded::Invalid)?;
         prepared?;
@@ -141,7 +143,7 @@ impl Reloader {
             }
         }
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
-        self.config = config;
+        (self.config, self.text) = (config, text);
         let deadline = Instant::now() + TERMINATOR_PATIENCE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, starting.join_next()).await {
             retiring.extend(ended.ok().flatten());

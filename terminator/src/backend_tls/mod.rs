@@ -4,10 +4,10 @@
 mod failure;
 mod verifier;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::{BackendTls, TlsVersion};
+use connection::backends::Endpoint;
 use connection::relay::{Layered, SharedSocket};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -31,7 +31,7 @@ pub(crate) type BackendStream = Layered<TlsStream<SharedSocket>>;
 #[derive(Clone)]
 pub(crate) struct BackendConnector {
     connector: TlsConnector,
-    /// `None` means the backend's address.
+    /// `None` means the backend's own name or, without one, its address.
     server_name: Option<ServerName<'static>>,
     pass_alpn: bool,
     /// What a backend is shown that asks for a certificate.
@@ -89,12 +89,12 @@ impl BackendConnector {
     pub(crate) async fn connect(
         &self,
         tcp: TcpStream,
-        backend: SocketAddr,
+        backend: &Endpoint,
         alpn: Option<&[u8]>,
         deadline: Instant,
     ) -> Result<BackendStream, BackendTlsFailure> {
         let socket = SharedSocket::new(tcp);
-        let name = self.server_name.clone().unwrap_or_else(|| ServerName::from(backend.ip()));
+        let name = self.server_name.clone().unwrap_or_else(|| own_name(backend));
         let alpn = alpn.filter(|_| self.pass_alpn);
         let offer = alpn.map(<[u8]>::to_vec).into_iter().collect();
         let handshake = self.connector.with_alpn(offer).connect(name, socket.clone());
@@ -119,4 +119,10 @@ impl BackendConnector {
             _ => Ok(Layered { stream, socket }),
         }
     }
+}
+
+/// What a backend is asked for, and what a CA has to vouch for, where the tenant says nothing else.
+fn own_name(backend: &Endpoint) -> ServerName<'static> {
+    let name = backend.name.as_ref().and_then(|name| ServerName::try_from(name.host().as_str().to_owned()).ok());
+    name.unwrap_or_else(|| ServerName::from(backend.address.ip()))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::TcpSettings;
-use connection::backends::{ConnectProbe, Probe};
+use connection::backends::{ConnectProbe, Endpoint, Probe};
 use connection::silence::watch_over;
 use connection::{DialError, dial_announced};
 use rustls::AlertDescription;
@@ -43,15 +43,16 @@ impl Way<'_> {
     /// Goes there. `refused` hears of TLS that failed, before the caller goes on to another backend.
     pub(super) async fn go(
         &self,
-        backend: SocketAddr,
+        endpoint: &Endpoint,
         time_limit: Duration,
         refused: impl Fn(SocketAddr, &BackendTlsFailure),
     ) -> Result<Backend, DialError> {
         let deadline = Instant::now() + time_limit;
+        let backend = endpoint.address;
         let tcp = dial_announced(backend, time_limit, self.header).await?;
         watch_over(&tcp, &self.tcp).map_err(|error| DialError::new(backend, error))?;
         let Some(connector) = &self.connector else { return Ok(Backend::Plain(tcp)) };
-        match connector.connect(tcp, backend, self.alpn.as_deref(), deadline).await {
+        match connector.connect(tcp, endpoint, self.alpn.as_deref(), deadline).await {
             Ok(stream) => {
                 self.counters.backend_handshake(None);
                 Ok(Backend::Tls(Box::new(stream)))
@@ -74,7 +75,7 @@ pub(super) struct BackendProbe {
 }
 
 impl Probe for BackendProbe {
-    async fn ask(&self, backend: SocketAddr, time_limit: Duration) -> Result<(), DialError> {
+    async fn ask(&self, backend: &Endpoint, time_limit: Duration) -> Result<(), DialError> {
         let deadline = Instant::now() + time_limit;
         let connector = self.tls.current().backend.clone();
         let way = Way {
@@ -87,7 +88,7 @@ impl Probe for BackendProbe {
         let refused = |backend, failure: &BackendTlsFailure| debug!(%backend, %failure, "a probe's TLS failed");
         match way.go(backend, time_limit, refused).await? {
             Backend::Plain(_) => Ok(()),
-            Backend::Tls(stream) => listen_for_an_alert(*stream, backend, deadline).await,
+            Backend::Tls(stream) => listen_for_an_alert(*stream, backend.address, deadline).await,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use connection::backends::Endpoint;
 use connection::clock::instant_of;
 use connection::close_will_reset;
 use connection::handoff::Handoff;
@@ -83,7 +84,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
     let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     let way = Way { connector, header: &header, alpn, tcp: tenant.tcp, counters: worker.counters() };
     let refused = |backend, failure: &BackendTlsFailure| record.backend_tls_failed(backend, failure);
-    let dial = async |address, time_limit| way.go(address, time_limit, refused).await;
+    let dial = async |backend: &Endpoint, time_limit| way.go(backend, time_limit, refused).await;
     let connect = tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial);
     let (backend, lease) = match unless_forced(&worker, connect).await {
         Some(Ok(connected)) => connected,

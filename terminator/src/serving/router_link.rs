@@ -4,7 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use connection::handoff::{HandoffError, HandoffReceiver, Received};
+use config::BackendName;
+use connection::handoff::{HandoffError, HandoffReceiver, Received, ResolvedName};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
@@ -31,6 +32,7 @@ pub(super) async fn serve(worker: Rc<Worker>, router: HandoffReceiver) {
                     short_of_descriptors = false;
                     connections.spawn_local(path::serve(Rc::clone(&worker), handoff, client));
                 }
+                Ok(Some(Received::Addresses(resolved))) => learn(&worker, &resolved),
                 Ok(Some(Received::StatusRequest)) => answer_status(&worker, &router).await,
                 Ok(None) => break,
                 Err(HandoffError::DescriptorsLost) => {
@@ -78,6 +80,14 @@ fn is_the_router(worker: &Worker, router: &HandoffReceiver) -> bool {
             warn!(%error, "refused a hand-off channel: its peer cannot be told");
             false
         }
+    }
+}
+
+/// Only names that the tenant's own configuration has lead anywhere, and only to the ports that it has.
+fn learn(worker: &Worker, resolved: &ResolvedName) {
+    match BackendName::parse(&resolved.name) {
+        Some(name) => worker.shared.tenant.backends.resolve(&name, &resolved.addresses),
+        None => warn!(name = resolved.name, "the router tells of what is no name"),
     }
 }
 

@@ -21,7 +21,7 @@ use tests::router_process::{RouterProcess, send_signal};
 use tests::setup::{Setup, Tenant};
 
 use super::plan::{Plan, Turn};
-use super::site::{self, FALLBACKS, NAME, PATHS, Site, established};
+use super::site::{self, FALLBACKS, NAME, PATHS, Site, connections};
 
 #[test]
 fn a_backend_on_an_address_of_this_host() {
@@ -177,9 +177,8 @@ fn while_the_router_stands_still(site: &Site, work: impl FnOnce() -> Result<TcpS
         client.set_read_timeout(Some(PATIENCE))?;
         let local = client.local_addr()?;
         eventually(PATIENCE, "all is acknowledged", || {
-            // What has sent a FIN is not established any more; the FIN goes with the last bytes.
-            let rest = established().ok()?.into_iter().find(|connection| connection.local == local);
-            rest.is_none_or(|connection| connection.unacknowledged == 0).then_some(())
+            let own = connections().ok()?.into_iter().find(|connection| connection.local == local)?;
+            (own.unacknowledged == 0).then_some(())
         })?;
         Ok(client)
     });

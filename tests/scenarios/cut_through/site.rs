@@ -148,7 +148,8 @@ impl Site {
     /// Both ends of the one connection that the backend has, its own first; call it in the backend's place.
     pub(super) fn only_connection_of_the_backend(&self) -> Result<(SocketAddr, SocketAddr)> {
         let backend = self.backends[0].address();
-        let connection = established()?.into_iter().find(|connection| connection.local == backend);
+        let is_it = |connection: &Connection| connection.is_established && connection.local == backend;
+        let connection = connections()?.into_iter().find(is_it);
         connection.map(|connection| (connection.local, connection.remote)).context("the backend has no connection")
     }
 
@@ -212,15 +213,16 @@ pub(super) fn open(to: SocketAddr, hello: &[u8], connections: usize) -> io::Resu
 }
 
 /// A line of /proc/net/tcp (proc_net_tcp.rst).
-pub(super) struct Established {
+pub(super) struct Connection {
     pub(super) local: SocketAddr,
     remote: SocketAddr,
-    /// Bytes that the peer has not acknowledged.
+    is_established: bool,
+    /// Bytes that the peer has not acknowledged; a FIN counts as one.
     pub(super) unacknowledged: u64,
 }
 
-/// The established IPv4 connections of the place of the calling thread.
-pub(super) fn established() -> Result<Vec<Established>> {
+/// The IPv4 connections of the place of the calling thread, in any state.
+pub(super) fn connections() -> Result<Vec<Connection>> {
     let text = fs::read_to_string("/proc/thread-self/net/tcp").context("read the table of connections")?;
     let line = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
@@ -228,7 +230,7 @@ pub(super) fn established() -> Result<Vec<Established>> {
         let is_established = fields.next()? == "01";
         let (queue, _) = fields.next()?.split_once(':')?;
         let unacknowledged = u64::from_str_radix(queue, 16).ok()?;
-        is_established.then_some(Established { local, remote, unacknowledged })
+        Some(Connection { local, remote, is_established, unacknowledged })
     };
     Ok(text.lines().skip(1).filter_map(line).collect())
 }

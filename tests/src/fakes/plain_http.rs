@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 backend, as it stands behind a terminated tenant.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use anyhow::Result;
 use serde_json::json;
@@ -15,8 +15,13 @@ pub struct PlainHttp(Server);
 impl PlainHttp {
     /// Starts on a free port.
     pub fn start(name: &str) -> Result<Self> {
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), name)
+    }
+
+    /// Starts on this address.
+    pub fn start_on(address: SocketAddr, name: &str) -> Result<Self> {
         let name = name.to_owned();
-        Server::start(move |stream| answer(stream, &name)).map(Self)
+        Server::start_on(address, move |stream| answer(stream, &name)).map(Self)
     }
 
     /// Where it listens.
