@@ -34,6 +34,9 @@ pub struct FloodOptions {
     /// The `connectionRate` of the tenant that is flooded with ten times as many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
+    /// The router's `dataPath`
+    #[arg(long, default_value = "Auto")]
+    data_path: String,
     /// New connections per second of the other tenant
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
@@ -119,7 +122,8 @@ fn setup(
     other: SocketAddr,
 ) -> Result<Setup> {
     let limits = format!("limits: {{ connectionRate: {} }}", options.limit);
-    let mut setup = Setup::new().listener_address(network.router.address().into());
+    let data_path = format!("dataPath: {}", options.data_path);
+    let mut setup = Setup::new().line(&data_path).listener_address(network.router.address().into());
     for (role, backend) in [("flooded", flooded), ("other", other)] {
         let host = name(role, "Passthrough");
         let passthrough = Tenant::passthrough(&format!("{role}-passthrough"), &[&host], backend);

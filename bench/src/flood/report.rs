@@ -16,12 +16,13 @@ pub(super) fn begin(options: &FloodOptions, network: &Network) {
     println!("network:  {}", network.description);
     println!("method:   {METHOD}");
     println!(
-        "          {} rounds of {} s each; limit {}/s, flood {}/s, the other tenant {}/s\n",
+        "          {} rounds of {} s each; limit {}/s, flood {}/s, the other tenant {}/s; dataPath {}\n",
         options.rounds,
         options.seconds,
         options.limit,
         10 * options.limit,
-        options.rate
+        options.rate,
+        options.data_path
     );
 }
 
@@ -79,6 +80,7 @@ pub(super) fn write_json(options: &FloodOptions, network: &Network, all: &[Serie
         "method": METHOD,
         "limit": options.limit,
         "rate": options.rate,
+        "dataPath": options.data_path,
         "rows": rows,
     });
     fs::write(&path, serde_json::to_string_pretty(&document)?).with_context(|| format!("write {}", path.display()))?;
