@@ -18,6 +18,10 @@ impl Config {
             ("dataPath", self.data_path != next.data_path),
             ("admin", self.admin != next.admin),
             ("accessLog", self.access_log != next.access_log),
+            (
+                "tenants[].clientAddress (the first that is Transparent)",
+                next.has_transparent_tenants() && !self.has_transparent_tenants(),
+            ),
             ("listeners[].steer, or a listener beside it", self.steering() != next.steering()),
         ];
         process.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
@@ -122,6 +126,10 @@ mod tests {
         assert_eq!(before.fixed_fields_that_differ(&config("workers: 2", LISTENER, &[WILD])), ["workers"]);
         let other_port = r#"{ name: tls, address: "127.0.0.1:8444" }"#;
         assert!(before.fixed_fields_that_differ(&config("workers: 1", other_port, &[WILD])).is_empty());
+        let transparent = passthrough("b", "b.example").replace("mode:", "clientAddress: Transparent, mode:");
+        let transparent = config("workers: 1", LISTENER, &[WILD, &transparent]);
+        assert_eq!(before.fixed_fields_that_differ(&transparent).len(), 1);
+        assert!(transparent.fixed_fields_that_differ(&before).is_empty());
         let steered = r#"{ name: tls, address: "127.0.0.1:8443", steer: ["192.0.2.0/24:443"] }"#;
         let steered = config("workers: 1", steered, &[WILD]);
         assert_eq!(before.fixed_fields_that_differ(&steered).len(), 1);

@@ -1,7 +1,7 @@
 //! Opens the connection to a backend under a deadline, and says in words why it could not.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -89,6 +89,24 @@ pub enum DialError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The connection was to come from the client's address, and nothing shows whose fault it is.
+    #[error("{source}, from the client's address {client}: does the backend's way back lead through this host?")]
+    AsClient {
+        /// The backend.
+        address: SocketAddr,
+        /// The client.
+        client: IpAddr,
+        /// What failed.
+        source: Box<DialError>,
+    },
+    /// The connection was to come from the client's address, which is of the other family.
+    #[error("connect to backend {address}: the client's address {client} is of the other family")]
+    OtherFamily {
+        /// The backend.
+        address: SocketAddr,
+        /// The client.
+        client: IpAddr,
+    },
     /// Its TLS is not what the tenant trusts, or failed before that was known.
     #[error("TLS with backend {address}: {words}")]
     Tls {
@@ -130,6 +148,8 @@ impl DialError {
             Self::NoDescriptors { .. } => "no_descriptors",
             Self::NoMemory { .. } => "no_memory",
             Self::NotPermitted { .. } => "backend_not_permitted",
+            Self::AsClient { .. } => "client_address_failed",
+            Self::OtherFamily { .. } => "client_address_family",
             Self::Tls { .. } => "backend_tls_failed",
             Self::NoAddress { .. } => "backend_no_address",
             Self::NoneHealthy { .. } => "none_healthy",
@@ -147,6 +167,8 @@ impl DialError {
             | Self::NoDescriptors { address, .. }
             | Self::NoMemory { address, .. }
             | Self::NotPermitted { address, .. }
+            | Self::AsClient { address, .. }
+            | Self::OtherFamily { address, .. }
             | Self::Tls { address, .. }
             | Self::Failed { address, .. } => Some(*address),
             Self::NoAddress { .. } | Self::NoneHealthy { .. } => None,

@@ -91,6 +91,8 @@ impl From<&DialError> for Outcome {
             DialError::Tls { .. } => Self::BackendTlsFailed,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::NoAddress { .. } => Self::BackendNoAddress,
+            // A terminator dials with its own address.
+            DialError::AsClient { .. } | DialError::OtherFamily { .. } => Self::BackendFailed,
             DialError::Failed { .. } => Self::BackendFailed,
         }
     }

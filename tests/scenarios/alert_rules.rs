@@ -31,10 +31,13 @@ fn every_metric_of_the_alert_rules_is_on_the_page() {
     assert!(metrics.len() >= 3, "{metrics:?}");
     let tenants = TwoTenants::start();
     let tenant = Tenant::terminate("acme", &[TERMINATE], tenants.terminate_backend.address(), &tenants.acme)
+        .backend_named("localhost", tenants.terminate_backend.address().port())
         .backend_tls(&format!("pins: [\"{}\"]", "00".repeat(32)), None);
     let router = RouterProcess::start(Setup::new().tenant(tenant)).unwrap();
+    router.wait_for_metric("sni_router_name_answered", &[("name", "localhost")], 1.0).unwrap();
     let page = router.metrics().unwrap();
     for metric in metrics {
-        assert!(page.has(metric, &[("tenant", "acme")]), "{metric} is not on the page");
+        let labels = if metric.starts_with("sni_router_name_") { ("name", "localhost") } else { ("tenant", "acme") };
+        assert!(page.has(metric, &[labels]), "{metric} is not on the page");
     }
 }

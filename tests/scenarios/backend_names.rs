@@ -11,6 +11,7 @@ use tests::dns_server::DnsServer;
 use tests::fakes::{Echo, IdentityBackend, PlainHttp};
 use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
+use tests::processes::is_running;
 use tests::raw_client::{End, RawClient};
 use tests::router_process::{RouterProcess, send_signal};
 use tests::scratch::Scratch;
@@ -101,6 +102,7 @@ fn the_last_good_answer_holds_when_nobody_answers() {
     router.wait_for_metric("sni_router_name_answered", &answered, 0.0).unwrap();
     drop(echoed(&router));
     assert_eq!([backends[0].accepted(), backends[1].accepted()], [2, 1]);
+    assert!(router.log().with(&["hickory"]).is_empty(), "the library speaks for itself");
 }
 
 #[test]
@@ -184,6 +186,55 @@ fn a_backend_s_certificate_has_to_carry_the_name_that_led_there() {
         (metrics.sum("sni_terminator_backend_handshakes_total", &labels) > 0.0).then_some(())
     })
     .unwrap();
+}
+
+#[test]
+fn a_reload_and_a_crash_leave_what_is_known() {
+    let dns = DnsServer::start().unwrap();
+    let backend = PlainHttp::start_on(SocketAddr::new(FIRST, 0), "backend").unwrap();
+    let echo = Echo::start_on(SocketAddr::new(SECOND, 0)).unwrap();
+    dns.set(NAME, &[FIRST]);
+    dns.set("echo.test", &[SECOND]);
+    let (tenant, client) = terminated(backend.address().port());
+    let echoing = Tenant::passthrough("pinniped", &[PASSTHROUGH], echo.address());
+    let echoing = echoing.backend_named("echo.test", echo.address().port());
+    let router = RouterProcess::start(setup(&dns).tenant(tenant).tenant(echoing)).unwrap();
+    assert_eq!(client.get(router.address(), TERMINATE, "/").unwrap().status, 200);
+    drop(echoed(&router));
+
+    // Both tenants change, so that the terminator is another one, while nobody answers.
+    dns.fail();
+    for name in [NAME, "echo.test"] {
+        router.wait_for_metric("sni_router_name_answered", &[("name", name)], 0.0).unwrap();
+    }
+    let former = router.terminator_pid("acme").unwrap();
+    let text = std::fs::read_to_string(router.config_file()).unwrap();
+    let changed = text.replace("mode: ", "idleTimeout: 1h\n    mode: ");
+    std::fs::write(router.config_file(), changed).unwrap();
+    router.wait_for_metric("sni_router_config_reloads_total", &[("outcome", "ok")], 1.0).unwrap();
+    assert_eq!(client.get(router.address(), TERMINATE, "/").unwrap().status, 200);
+    drop(echoed(&router));
+    eventually(PATIENCE, "the former terminator ends", || (!is_running(former)).then_some(())).unwrap();
+
+    // A tenant that comes with a name that is known already does not wait for an answer.
+    let text = std::fs::read_to_string(router.config_file()).unwrap();
+    let late = format!(
+        "  - {{ name: late, hostnames: [late.test], mode: Passthrough, backends: [{{ address: \"echo.test:{}\" }}] }}\n",
+        echo.address().port()
+    );
+    std::fs::write(router.config_file(), text + &late).unwrap();
+    router.wait_for_metric("sni_router_config_reloads_total", &[("outcome", "ok")], 2.0).unwrap();
+    let hello = Hello::named("late.test").records();
+    let late = RawClient::connect(router.address()).unwrap();
+    late.send(&hello).unwrap();
+    assert_eq!(late.read(hello.len()).unwrap(), hello);
+
+    // A terminator that crashes is told what is known, too.
+    let pid = router.terminator_pid("acme").unwrap();
+    send_signal(pid, Signal::SIGKILL).unwrap();
+    let is_another = || router.terminator_pid("acme").ok().filter(|now| *now != pid).map(drop);
+    eventually(PATIENCE, "another terminator is there", is_another).unwrap();
+    assert_eq!(client.get(router.address(), TERMINATE, "/").unwrap().status, 200);
 }
 
 #[test]

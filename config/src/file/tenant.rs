@@ -50,6 +50,10 @@ pub(crate) struct TenantFile {
     /// What the kernel does about peers that have gone silent.
     #[serde(default)]
     pub(crate) tcp: Field<TcpFile>,
+    /// Which source address its backends see. Transparent only for `mode: Passthrough`.
+    #[serde(default)]
+    #[schemars(extend("default" = "Router"))]
+    pub(crate) client_address: Field<ClientAddressFile>,
     /// The PROXY header that its backends get. Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol: Field<OutboundProxyFile>,
@@ -100,6 +104,16 @@ pub(crate) struct BackendFile {
     #[serde(default)]
     #[schemars(range(max = 256), extend("default" = 1))]
     pub(crate) weight: Field<u32>,
+}
+
+/// Which source address backends see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "ClientAddress")]
+pub(crate) enum ClientAddressFile {
+    /// One of the router's host.
+    Router,
+    /// The client's, where the backends' way back to it leads through the router's host. Cut-through is not used then.
+    Transparent,
 }
 
 /// How a backend is chosen.

@@ -51,6 +51,11 @@ impl Config {
         self.tenants.iter().map(Arc::as_ref).find(|tenant| tenant.name == name)
     }
 
+    /// Whether connections are made with addresses that are not this host's.
+    pub fn has_transparent_tenants(&self) -> bool {
+        self.tenants.iter().any(|tenant| tenant.client_address == ClientAddress::Transparent)
+    }
+
     /// The uid of a tenant's terminator when it is started as root; `None` unless a tenant of mode Terminate has
     /// this name. It depends on the names of the tenants and on what the file says about uids, and on nothing else.
     pub fn tenant_uid(&self, name: &str) -> Option<u32> {

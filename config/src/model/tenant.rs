@@ -26,6 +26,8 @@ pub struct Tenant {
     pub connect_timeout: Duration,
     /// Bounds of what it may use.
     pub limits: TenantLimits,
+    /// Which source address the backends see; [`ClientAddress::Router`] under Terminate.
+    pub client_address: ClientAddress,
     /// The PROXY header that the backends get; `None` means none.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// A connection without a byte either way for this long is ended.
@@ -45,6 +47,16 @@ pub struct BackendTarget {
     pub address: BackendAddress,
     /// Share of the connections, relative to the other backends; 0 gets none. Each address of a name has it.
     pub weight: u16,
+}
+
+/// Which source address backends see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// One of this host.
+    #[default]
+    Router,
+    /// The client's, with another port.
+    Transparent,
 }
 
 /// How a backend is chosen.

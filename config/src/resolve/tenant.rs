@@ -13,13 +13,13 @@ use crate::byte_size::ByteSize;
 use crate::duration::Span;
 use crate::field::Field;
 use crate::file::{
-    BackendFile, BalanceFile, CONNECT_TIMEOUT, ConfigFile, DRAIN_TIMEOUT, HEALTH_INTERVAL, HEALTH_TIMEOUT,
-    HEALTHY_AFTER, IDLE_STOP, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile, TenantFile,
-    UNHEALTHY_AFTER,
+    BackendFile, BalanceFile, CONNECT_TIMEOUT, ClientAddressFile, ConfigFile, DRAIN_TIMEOUT, HEALTH_INTERVAL,
+    HEALTH_TIMEOUT, HEALTHY_AFTER, IDLE_STOP, IDLE_TIMEOUT, ModeFile, ProxyTlvFile, ProxyVersionFile, StartupFile,
+    TenantFile, UNHEALTHY_AFTER,
 };
 use crate::model::{
-    BackendTarget, Balance, CertificateSource, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, Sandbox,
-    Startup, Tenant, TenantLimits, Terminate,
+    BackendTarget, Balance, CertificateSource, ClientAddress, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion,
+    Sandbox, Startup, Tenant, TenantLimits, Terminate,
 };
 use crate::text::Text;
 
@@ -73,6 +73,7 @@ fn tenant(
         context.duration(&file.drain_timeout, "drainTimeout", DRAIN_TIMEOUT, Span::millis(0)..=LONGEST_DRAIN);
     let limits = limits(context, file);
     let proxy_protocol = proxy_protocol(context, file);
+    let client_address = client_address(context, file);
     let tcp = tcp(context, &file.tcp);
     let clients = clients(context, &file.clients);
     Some(Tenant {
@@ -84,6 +85,7 @@ fn tenant(
         health_check: health_check?,
         connect_timeout: connect_timeout?,
         limits: limits?,
+        client_address: client_address?,
         proxy_protocol: proxy_protocol?,
         idle_timeout: idle_timeout?,
         drain_timeout: drain_timeout?,
@@ -210,6 +212,19 @@ fn health_check(context: &Context<'_>, file: &TenantFile) -> Option<Option<Healt
             healthy_after: healthy_after?,
         }))
     })
+}
+
+fn client_address(context: &Context<'_>, tenant: &TenantFile) -> Option<ClientAddress> {
+    match or_default(&tenant.client_address, &ClientAddressFile::Router)? {
+        ClientAddressFile::Router => Some(ClientAddress::Router),
+        ClientAddressFile::Transparent if tenant.mode.value() == Some(&ModeFile::Terminate) => {
+            let message = "is only for mode Passthrough: a terminator has no right to other addresses than this \
+                           host's; `proxyProtocol` tells its backends the client's";
+            context.error(&tenant.client_address, "clientAddress", message);
+            None
+        }
+        ClientAddressFile::Transparent => Some(ClientAddress::Transparent),
+    }
 }
 
 fn limits(context: &Context<'_>, tenant: &TenantFile) -> Option<TenantLimits> {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    AccessLogPath, CertificateSource, ClientTrust, ClientValidation, Config, DataPath, Fallback, LoadError, Mode,
-    PerSource, SandboxPolicy, Startup, Terminate, TlsVersion, User,
+    AccessLogPath, CertificateSource, ClientAddress, ClientTrust, ClientValidation, Config, DataPath, Fallback,
+    LoadError, Mode, PerSource, SandboxPolicy, Startup, Terminate, TlsVersion, User,
 };
 
 use crate::texts::{BASE, changed, spoiled};
@@ -149,6 +149,23 @@ fn names_are_backends_and_the_resolver_has_bounds() {
     at("resolver: { minTtl: 10m }", &["1:21: resolver.minTtl: leaves maxTtl below minTtl"]);
     at("resolver: { maxTtl: 100ms }", &["1:21: resolver.maxTtl: leaves maxTtl below minTtl"]);
     at("resolver: { maxTtl: 0s }", &["1:21: resolver.maxTtl: is 0s, and must be from 10ms to 24h"]);
+}
+
+#[test]
+fn only_passthrough_backends_see_the_clients_address() {
+    let config = changed("mode: Passthrough", "mode: Passthrough\n    clientAddress: Transparent");
+    assert_eq!(config.tenants[0].client_address, ClientAddress::Transparent);
+    assert_eq!(config.tenants[1].client_address, ClientAddress::Router);
+    assert!(config.has_transparent_tenants() && !changed("user: 1000", "workers: 1").has_transparent_tenants());
+    changed("mode: Terminate", "mode: Terminate\n    clientAddress: Router");
+    spoiled(
+        "mode: Terminate",
+        "mode: Terminate\n    clientAddress: Transparent",
+        &[
+            "14:20: tenants[1].clientAddress: is only for mode Passthrough: a terminator has no right to other addresses \
+           than this host's; `proxyProtocol` tells its backends the client's",
+        ],
+    );
 }
 
 #[test]

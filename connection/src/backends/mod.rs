@@ -156,6 +156,11 @@ impl Backends {
                     if error.is_the_backends() {
                         self.observe(lease.backend(), Err(&error));
                     }
+                    // What one backend said tells more than that another one could not be asked.
+                    let error = match last_error.take() {
+                        Some(said) if matches!(error, DialError::OtherFamily { .. }) => said,
+                        _ => error,
+                    };
                     let hopeless = error.is_ours() || others == 0 || Instant::now() >= deadline;
                     if hopeless {
                         return Err(error);

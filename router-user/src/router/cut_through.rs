@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
-use config::{Config, DataPath, Listener, Mode as TenantMode, Tenant};
+use config::{ClientAddress, Config, DataPath, Listener, Mode as TenantMode, Tenant};
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -125,7 +125,9 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 fn is_of_use(config: &Config) -> bool {
     let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
     let to_outside = |tenant: &Arc<Tenant>| {
-        tenant.mode == TenantMode::Passthrough && tenant.backends.iter().any(|backend| !backend.address.is_loopback())
+        tenant.mode == TenantMode::Passthrough
+            && tenant.client_address == ClientAddress::Router
+            && tenant.backends.iter().any(|backend| !backend.address.is_loopback())
     };
     config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
 }
@@ -133,10 +135,15 @@ fn is_of_use(config: &Config) -> bool {
 /// Before the dial: whether this client's connection can be given to the kernel.
 pub(super) fn prepare<'w>(
     worker: &'w Worker,
+    settings: &Tenant,
     client: &TcpStream,
     peer: SocketAddr,
 ) -> Option<(&'w CutThrough, Candidate)> {
     let cut_through = match &worker.shared.cut_through {
+        CuttingThrough::Running(_) if settings.client_address == ClientAddress::Transparent => {
+            worker.counters.fallback(Fallback::ClientAddress);
+            return None;
+        }
         CuttingThrough::Running(carrier) => match carrier.get() {
             Some(cut_through) => cut_through,
             None => {

@@ -25,6 +25,7 @@ pub(crate) mod socket_options;
 mod sources;
 mod terminate;
 mod terminator_link;
+mod transparent;
 mod worker;
 
 use std::io;
@@ -92,7 +93,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let cut_through = cut_through::Started::load(&config);
     // Last, because it takes the connections from the process before.
     let steering = Steering::start(&config, &sockets);
-    drop_privileges(identity, cut_through.capabilities()).map_err(|error| Failure::System(error.to_string()))?;
+    let keep = transparent::with_capability(cut_through.capabilities(), &config);
+    drop_privileges(identity, keep).map_err(|error| Failure::System(error.to_string()))?;
+    transparent::warn_without_capability(&config);
     let counters = (0..workers).map(|_| Arc::new(WorkerCounters::new())).collect();
     for (listener, sockets) in config.listeners.iter().zip(&sockets) {
         let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.address);

@@ -71,6 +71,10 @@ label_set! {
         NoneHealthy = "none_healthy",
         /// The backends are names without an address.
         BackendNoAddress = "backend_no_address",
+        /// The backend could not be connected to from the client's address (`clientAddress: Transparent`).
+        ClientAddressFailed = "client_address_failed",
+        /// The client's address is of another family than every backend's (`clientAddress: Transparent`).
+        ClientAddressFamily = "client_address_family",
         /// The backend could not be connected to for any other reason.
         BackendFailed = "backend_failed",
         /// The tenant has as many connections as it may (`limits.maxConnections`).
@@ -154,6 +158,8 @@ impl ConnectionOutcome {
             DialError::NotPermitted { .. } => Self::BackendNotPermitted,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::NoAddress { .. } => Self::BackendNoAddress,
+            DialError::AsClient { .. } => Self::ClientAddressFailed,
+            DialError::OtherFamily { .. } => Self::ClientAddressFamily,
             // The router itself speaks no TLS.
             DialError::Failed { .. } | DialError::Tls { .. } => Self::BackendFailed,
         }

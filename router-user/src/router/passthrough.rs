@@ -13,7 +13,7 @@ use ::connection::backends::Endpoint;
 use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{Progress, RelayOutcome, Relayed, relay_tcp_until};
 use ::connection::silence::watch_over;
-use config::Tenant;
+use config::{ClientAddress, Tenant};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -22,11 +22,12 @@ use tracing::debug;
 use super::access::AccessRecord;
 use super::carried::CarriedConnection;
 use super::connection::{Arrival, Occupied, TenantFailure, Unread, fail};
-use super::cut_through::{self, Switched};
+use super::cut_through::{self, Connected, Switched};
 use super::hand_over::RelayedConnection;
 use super::outcome::{ConnectionOutcome, Mode};
 use super::policy::TenantState;
 use super::site::Destination;
+use super::transparent;
 use super::worker::Worker;
 use crate::metrics::TenantCounters;
 
@@ -42,12 +43,16 @@ pub(super) async fn serve(
 ) -> Option<Unread> {
     let (settings, counters) = (&*destination.tenant.settings, &destination.counters);
     let active = counters.active();
-    let candidate = cut_through::prepare(worker, &stream, arrival.peer);
+    let candidate = cut_through::prepare(worker, settings, &stream, arrival.peer);
     let dialled = Instant::now();
     let backends = destination.tenant.backends.as_ref()?;
     let header = proxy_header(settings, &arrival, &stream, record.server_name());
-    let connect = async |backend: &Endpoint, time_limit| {
-        cut_through::dial(candidate.as_ref(), backend.address, time_limit, &header).await
+    let client = record.client().ip();
+    let connect = async |backend: &Endpoint, time_limit| match settings.client_address {
+        ClientAddress::Router => cut_through::dial(candidate.as_ref(), backend.address, time_limit, &header).await,
+        ClientAddress::Transparent => {
+            transparent::dial(client, backend.address, time_limit, &header).await.map(Connected::Plain)
+        }
     };
     // Each branch may be dropped: the client's bytes are still in its socket, and a backend that was only dialled has seen
     // a header at most.

@@ -1,4 +1,4 @@
-//! Two TCP socket options that the safe crates do not wrap. The only unsafe code of the router.
+//! TCP and IP socket options that the safe crates do not wrap. The only unsafe code of the router.
 #![expect(unsafe_code, reason = "setsockopt(2) with an int; see the SAFETY comment")]
 
 use std::io;
@@ -19,9 +19,24 @@ pub(crate) fn set_defer_accept(socket: impl AsFd, patience: Duration) -> io::Res
     set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
+/// IP_TRANSPARENT and IPV6_TRANSPARENT (ip(7)): the socket may be bound to an address that is not this host's. Needs
+/// CAP_NET_RAW or CAP_NET_ADMIN.
+pub(super) fn set_transparent(socket: impl AsFd, is_ipv6: bool) -> io::Result<()> {
+    match is_ipv6 {
+        false => set(socket, libc::SOL_IP, libc::IP_TRANSPARENT, 1),
+        true => set(socket, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, 1),
+    }
+}
+
+/// IP_BIND_ADDRESS_NO_PORT (ip(7)), of both families: bind(2) takes the address and connect(2) the port, so that a port
+/// serves once per backend and not once altogether.
+pub(super) fn set_bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
+    set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
 fn set(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the descriptor is borrowed and thus open, and the pointer and length describe `value`, an int, which is
-    // what both options take; setsockopt(2) only reads it.
+    // SAFETY: the descriptor is borrowed and thus open, and the pointer and length describe `value`, an int, which
+    // is what all of these options take; setsockopt(2) only reads it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

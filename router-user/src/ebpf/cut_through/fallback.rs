@@ -13,6 +13,8 @@ label_set! {
         Local = "local",
         /// One end speaks IPv4 and the other one IPv6.
         Family = "family",
+        /// The backend sees the client's own address (`clientAddress: Transparent`), whose packets are the client's as well.
+        ClientAddress = "client_address",
         /// The client's packets do not arrive where the program sees them, or under another address (NAT).
         ClientNotSeen = "client_not_seen",
         /// The same of the backend.
