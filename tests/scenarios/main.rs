@@ -15,6 +15,7 @@ mod check;
 mod client_address;
 mod client_validation;
 mod command_line;
+mod connection_memory;
 mod crate_edges;
 mod cut_through;
 mod demo;
