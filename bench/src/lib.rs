@@ -6,6 +6,7 @@
 mod backend;
 mod cell;
 mod contest;
+mod flood;
 mod handshakes;
 mod idle;
 mod load;
@@ -23,6 +24,7 @@ use tests::scratch::Scratch;
 use crate::backend::Backends;
 use crate::cell::Mode;
 use crate::contest::Contest;
+pub use crate::flood::{FloodOptions, flood};
 pub use crate::handshakes::{HandshakeCommand, handshakes};
 use crate::idle::Idle;
 pub use crate::options::Options;

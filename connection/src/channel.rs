@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -79,6 +79,22 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
+    }
+}
+
+/// Sends a message through a socket of [`Channel::pair`] that is not registered with tokio, or fails with `WouldBlock`.
+pub fn send_at_once(socket: &OwnedFd, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    Ok(send_now(socket, payload, descriptors)?)
+}
+
+/// Receives what has been sent so; fails with `WouldBlock` where nothing has.
+pub fn receive_at_once(socket: &OwnedFd) -> io::Result<Option<Message>> {
+    receive_now(socket)
+}
+
 fn send_now(socket: &OwnedFd, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTOR_LIMIT))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -127,7 +143,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
 
     use super::*;
 

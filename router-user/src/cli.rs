@@ -22,7 +22,13 @@ enum Command {
     ///
     /// SIGTERM drains: listeners stop, established connections get their tenant's drainTimeout. A second SIGTERM stops
     /// at once. SNI_ROUTER_LOG sets the log filter, for example debug (default info).
-    Run(ConfigFile),
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// What this process was until an upgrade of it has left here.
+        #[arg(long, hide = true)]
+        resume: Option<PathBuf>,
+    },
     /// Run the router alone; the terminators are somebody else's work (Kubernetes).
     Router {
         #[command(flatten)]
@@ -74,6 +80,9 @@ enum Command {
         #[arg(long)]
         end: bool,
     },
+    /// Whether this program understands what a running supervisor would leave it.
+    #[command(hide = true)]
+    CheckState { state: PathBuf },
     /// Print the JSON Schema of the configuration file.
     Schema {
         /// The same for people, in Markdown.
@@ -93,7 +102,9 @@ impl Cli {
     /// Runs the command and returns the process's exit code.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
-            Command::Run(file) => supervisor::run(&file.config),
+            Command::Run { config, resume: None } => supervisor::run(&config.config),
+            Command::Run { config, resume: Some(state) } => supervisor::resume(&config.config, &state),
+            Command::CheckState { state } => supervisor::check_state(&state),
             Command::Router { config, supervised } => router::run(&config.config, supervised),
             Command::Check { config, json } => commands::check::check(&config.config, json),
             Command::Route { config, name, listener } => {

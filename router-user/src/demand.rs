@@ -76,7 +76,7 @@ impl Demands {
     }
 
     /// Hears what routers ask for, for ever.
-    pub(crate) async fn hear(self, socket: UnixDatagram, commands: UnboundedSender<Command>) {
+    pub(crate) async fn hear(self, socket: Arc<UnixDatagram>, commands: UnboundedSender<Command>) {
         // A tenant's name is a DNS label (RFC 1035 section 2.3.4).
         let mut name = [0; 64];
         loop {
@@ -147,7 +147,7 @@ mod tests {
         let demands = Demands::default();
         let (mut acme, mut globex) = (demands.follow("acme"), demands.follow("globex"));
         let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let hearing = tokio::spawn(demands.hear(socket, commands));
+        let hearing = tokio::spawn(demands.hear(Arc::new(socket), commands));
         let path = demand_socket(folder.path());
         ask(&path, "unknown");
         ask(&path, "acme");

@@ -69,6 +69,11 @@ impl Line {
         Ok(Self(Channel::over(socket)?))
     }
 
+    /// The supervisor's end that a former program had.
+    pub(crate) fn over(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self(Channel::over(socket)?))
+    }
+
     /// The supervisor's side: gives an order.
     pub(crate) async fn give(&self, order: &Order) -> io::Result<()> {
         self.send(order, &[]).await
@@ -138,6 +143,12 @@ impl Line {
 
     async fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.0.send(&serde_json::to_vec(message)?, descriptors).await
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

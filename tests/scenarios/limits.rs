@@ -1,5 +1,8 @@
 //! A tenant over one of its limits gets an alert and a counter, and the other tenants notice nothing.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
 use tests::raw_client::{End, RawClient};
@@ -63,6 +66,36 @@ fn handshakes_have_a_rate() {
     assert_eq!(scene.tls_client().get(router.address(), PASSTHROUGH, "/").unwrap().status, 200);
 }
 
+/// What it costs the other tenant in time is for `cargo xtask bench flood`.
+#[test]
+fn a_flood_of_one_tenant_loses_nothing_of_another() {
+    for (flooded, quiet, names) in
+        [("pinniped", "acme", [PASSTHROUGH, TERMINATE]), ("acme", "pinniped", [TERMINATE, PASSTHROUGH])]
+    {
+        let scene = TwoTenants::start();
+        let limits = format!("limits: {{ connectionRate: {LIMIT} }}");
+        let line = |tenant| if tenant == flooded { &*limits } else { "" };
+        let router = RouterProcess::start(limited(&scene, line("pinniped"), line("acme"))).unwrap();
+        let client = scene.tls_client();
+        let served = thread::scope(|scope| {
+            let flood = scope.spawn(|| paced_flood(&router, names[0]));
+            let mut served = 0;
+            while !flood.is_finished() {
+                assert_eq!(client.get(router.address(), names[1], "/").unwrap().status, 200);
+                served += 1;
+            }
+            let refused = flood.join().unwrap();
+            assert!(refused > 0, "{flooded}: ten times the limit, and none refused");
+            assert_counted(&router, flooded, "connection_rate", f64::from(refused));
+            served
+        });
+        let labels = [("tenant", quiet), ("outcome", "ok")];
+        router.wait_for_metric("sni_router_connections_total", &labels, f64::from(served)).unwrap();
+        let all = router.metrics().unwrap().sum("sni_router_connections_total", &[("tenant", quiet)]);
+        assert_eq!(all, f64::from(served), "{quiet} has lost connections");
+    }
+}
+
 fn limited(scene: &TwoTenants, pinniped: &str, acme: &str) -> Setup {
     let passthrough = Tenant::passthrough("pinniped", &[PASSTHROUGH], scene.passthrough_backend.address());
     let terminate = Tenant::terminate("acme", &[TERMINATE], scene.terminate_backend.address(), &scene.acme);
@@ -78,6 +111,21 @@ fn flood(router: &RouterProcess, name: &str) -> u32 {
     clients.iter().map(|client| u32::from(client.answer().alert() == Some(INTERNAL_ERROR))).sum()
 }
 
+/// Ten times the limit for three seconds; how many get the alert of a limit.
+fn paced_flood(router: &RouterProcess, name: &str) -> u32 {
+    let hello = Hello::named(name).records();
+    let begin = Instant::now();
+    let is_refused = |number: u32| {
+        let planned = begin + Duration::from_secs(1) / (10 * LIMIT) * number;
+        thread::sleep(planned.saturating_duration_since(Instant::now()));
+        let client = RawClient::connect(router.address()).unwrap();
+        client.send(&hello).unwrap();
+        client.finish().unwrap();
+        u32::from(client.answer().alert() == Some(INTERNAL_ERROR))
+    };
+    (0..30 * LIMIT).map(is_refused).sum()
+}
+
 fn assert_refused(router: &RouterProcess, name: &str) {
     let client = RawClient::connect(router.address()).unwrap();
     client.send(&Hello::named(name).records()).unwrap();
@@ -91,5 +139,7 @@ fn assert_counted(router: &RouterProcess, tenant: &str, outcome: &str, count: f6
     assert_eq!(router.metrics().unwrap().sum("sni_router_connections_total", &labels), count);
 }
 
+/// New connections per second.
+const LIMIT: u32 = 10;
 /// RFC 8446 section 6.2.
 const INTERNAL_ERROR: u8 = 80;

@@ -19,7 +19,7 @@ use tests::patience::{PATIENCE, eventually};
 use tests::pattern::Pattern;
 use tests::processes::{self, Pid, is_running};
 use tests::raw_client::RawClient;
-use tests::router_process::RouterProcess;
+use tests::router_process::{RouterProcess, send_signal};
 use tests::setup::{Setup, Tenant};
 use tests::tls_client::TlsClient;
 
@@ -29,12 +29,12 @@ use crate::two_tenants::{PASSTHROUGH, TERMINATE};
 fn a_storm_during_reloads_and_upgrades_notices_nothing() {
     let scene = Scene::start();
     let text = fs::read_to_string(scene.router.config_file()).unwrap();
-    let (done, connections) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, connections, open_now) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (router, address, client) = (&scene.router, scene.router.address(), &scene.client);
     let mut slowest = Duration::ZERO;
     thread::scope(|scope| {
         for number in 0..LONG {
-            let done = &done;
+            let (done, open_now) = (&done, &open_now);
             thread::Builder::new()
                 .stack_size(256 * 1024)
                 .spawn_scoped(scope, move || {
@@ -42,9 +42,13 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
                     let pause = if number < BULK { Duration::ZERO } else { Duration::from_millis(250) };
                     let chunk = if number < BULK { 1_000_000 } else { 2_000 };
                     if number % 2 == 0 {
-                        transfer(&mut open(address).stream(), number, chunk, pause, done);
+                        let connection = open(address);
+                        open_now.fetch_add(1, Ordering::SeqCst);
+                        transfer(&mut connection.stream(), number, chunk, pause, done);
                     } else {
-                        transfer(&mut client.connect(address, TERMINATE).unwrap(), number, chunk, pause, done);
+                        let mut connection = client.connect(address, TERMINATE).unwrap();
+                        open_now.fetch_add(1, Ordering::SeqCst);
+                        transfer(&mut connection, number, chunk, pause, done);
                     }
                 })
                 .unwrap();
@@ -64,6 +68,8 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
             });
         }
         let _stop = StopOnDrop(&done);
+        let all_open = || (open_now.load(Ordering::SeqCst) == LONG).then_some(());
+        eventually(PATIENCE, "the long connections are there", all_open).unwrap();
         for number in 1..=ROUNDS {
             let tenant = format!(
                 "  - {{ name: t{number}, hostnames: [t{number}.test], mode: Passthrough, backends: [{{ address: \"127.0.0.1:9\" }}] }}\n"
@@ -76,7 +82,7 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
             let began = Instant::now();
             eventually(PATIENCE, "the former router has gone", || (!is_running(former[0])).then_some(())).unwrap();
             slowest = slowest.max(began.elapsed());
-            logged(router, &["upgraded", "terminators=1"], number);
+            logged(router, &["this supervisor goes on as another version"], number);
             assert_eq!(routers(router).len(), 1);
         }
     });
@@ -96,7 +102,7 @@ fn a_storm_during_reloads_and_upgrades_notices_nothing() {
 
 #[test]
 fn what_is_under_way_goes_along_at_every_step_of_a_connection() {
-    let scene = Scene::start();
+    let mut scene = Scene::start();
     let address = scene.router.address();
     // Before the hello, within the hello, half-closed, and silent.
     let nothing = RawClient::connect(address).unwrap();
@@ -108,9 +114,16 @@ fn what_is_under_way_goes_along_at_every_step_of_a_connection() {
     let silent = open(address);
     let mut terminated = scene.client.connect(address, TERMINATE).unwrap();
     exchange(&mut terminated, b"before");
-    let former = routers(&scene.router);
+    let (former, supervisor) = (routers(&scene.router), scene.router.supervisor_pid().unwrap());
+    let terminator = terminators(&scene.router)[0];
+    scene.put_new_program();
+    assert!(executable(supervisor).ends_with("(deleted)"), "{}", executable(supervisor));
     scene.upgrade().unwrap();
     eventually(PATIENCE, "the former router has gone", || (!is_running(former[0])).then_some(())).unwrap();
+    logged(&scene.router, &["this supervisor goes on as another version"], 1);
+    for pid in scene.router.pids().unwrap().into_iter().filter(|pid| *pid != terminator) {
+        assert!(!executable(pid).ends_with("(deleted)"), "{pid}: {}", executable(pid));
+    }
     nothing.send(&hello).unwrap();
     assert_eq!(nothing.read(hello.len()).unwrap(), hello);
     half.send(&hello[100..]).unwrap();
@@ -120,6 +133,51 @@ fn what_is_under_way_goes_along_at_every_step_of_a_connection() {
     exchange(&mut terminated, b"after");
     let count = scene.router.metrics().unwrap().sum("sni_router_connections_active", &[("tenant", "pinniped")]);
     assert_eq!(count, 3.0, "connections that were handed over are counted");
+
+    // The supervisor is in charge as before: it reloads, restarts, retires and drains.
+    let text = fs::read_to_string(scene.router.config_file()).unwrap();
+    replace(&scene.router, &text.replace(PASSTHROUGH, "other.test"));
+    logged(&scene.router, &["the new configuration is in force"], 1);
+    let crashed = routers(&scene.router)[0];
+    send_signal(crashed, Signal::SIGKILL).unwrap();
+    eventually(PATIENCE, "another router", || {
+        routers(&scene.router).first().is_some_and(|router| *router != crashed).then_some(())
+    })
+    .unwrap();
+    let other = Hello::named("other.test").records();
+    let fresh = RawClient::connect(address).unwrap();
+    fresh.send(&other).unwrap();
+    assert_eq!(fresh.read(other.len()).unwrap(), other);
+    exchange(&mut terminated, b"still");
+    assert!(is_running(terminator), "it has a connection");
+    drop(terminated);
+    eventually(PATIENCE, "the former terminator ends", || (!is_running(terminator)).then_some(())).unwrap();
+    drop(fresh);
+    scene.router.signal(Signal::SIGTERM).unwrap();
+    assert!(scene.router.wait_for_exit(PATIENCE).unwrap().success());
+}
+
+#[test]
+fn a_supervisor_whose_program_cannot_follow_goes_on() {
+    let scene = Scene::start();
+    let supervisor = scene.router.supervisor_pid().unwrap();
+    // It runs as a router and refuses everything else.
+    let good = scene.program.with_extension("good");
+    fs::rename(&scene.program, &good).unwrap();
+    let script = format!("#!/bin/sh\n[ \"$1\" = router ] && exec {} \"$@\"\nexit 1\n", good.display());
+    fs::write(&scene.program, script).unwrap();
+    fs::set_permissions(&scene.program, fs::Permissions::from_mode(0o755)).unwrap();
+    let established = open(scene.router.address());
+    for _ in 0..2 {
+        scene.upgrade().unwrap();
+        exchange(&mut established.stream(), b"still");
+    }
+    logged(&scene.router, &["ERROR", "the supervisor goes on as the program that it was"], 2);
+    assert_eq!(scene.router.supervisor_pid().unwrap(), supervisor);
+    fs::rename(&good, &scene.program).unwrap();
+    scene.upgrade().unwrap();
+    logged(&scene.router, &["this supervisor goes on as another version"], 1);
+    exchange(&mut established.stream(), b"still");
 }
 
 #[test]
@@ -173,6 +231,13 @@ impl Scene {
         Self { router, client: TlsClient::trusting(&authority).unwrap(), program, _echo: echo }
     }
 
+    /// The same program in another file.
+    fn put_new_program(&self) {
+        let new = self.program.with_extension("new");
+        fs::copy(&self.program, &new).unwrap();
+        fs::rename(&new, &self.program).unwrap();
+    }
+
     /// As an operator does it; the error is what the command says.
     fn upgrade(&self) -> Result<(), String> {
         let mut command = Command::new(binaries::sni_router().unwrap());
@@ -217,6 +282,10 @@ fn exchange(stream: &mut (impl Read + Write), word: &[u8]) {
     let mut echo = vec![0; word.len()];
     stream.read_exact(&mut echo).unwrap();
     assert_eq!(echo, word);
+}
+
+fn executable(pid: Pid) -> String {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap().to_string_lossy().into_owned()
 }
 
 fn replace(router: &RouterProcess, text: &str) {

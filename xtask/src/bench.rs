@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: sni-router beside its peers, its data paths beside each other, its handshakes beside the peers', or
-//! the micro benches.
+//! `cargo xtask bench`: sni-router beside its peers, its data paths beside each other, its handshakes beside the peers', a
+//! flood, or the micro benches.
 
 use std::process::Command;
 
@@ -32,6 +32,12 @@ enum Kind {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// What a tenant that is flooded at ten times its limit costs another one
+    Flood {
+        /// For the program that measures: see `cargo xtask bench flood -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// TLS handshakes, full and resumed, beside the same rustls in one process and the peers
     Handshakes {
         /// For the program that measures: see `cargo xtask bench handshakes -- --help`
@@ -47,6 +53,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let (program, rest) = match &arguments.kind {
         Some(Kind::Handshakes { rest }) => ("handshakes", rest),
         Some(Kind::Datapath { rest }) => ("side-by-side", rest),
+        Some(Kind::Flood { rest }) => ("flood", rest),
         None if arguments.terminators => ("terminators", &arguments.rest),
         None => ("side-by-side", &arguments.rest),
     };

@@ -5,11 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -18,11 +17,13 @@ use super::backoff::Backoff;
 use super::memory_groups::out_of_memory_kills;
 use super::on_demand::OnDemand;
 use super::process::Process;
+use super::roster::Roster;
 use super::seat::{NotReplaced, Seat, Upgrade, take_seat};
 use crate::supervision::Line;
 
 /// What a child is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     Router,
     /// Another one has its place.
@@ -50,8 +51,9 @@ pub(super) struct Child {
     is_wanted: bool,
     /// Whether another one has taken its place, because it takes nothing new.
     has_successor: bool,
-    /// Whether a router has been ready at any time.
-    has_served: Arc<AtomicBool>,
+    /// One that runs already, when this supervisor begins.
+    running: Option<Process>,
+    roster: Roster,
 }
 
 /// Retires a terminator: it takes nothing new, and ends when its last connection has.
@@ -86,7 +88,7 @@ pub(super) enum Ended {
 }
 
 impl Child {
-    pub(super) fn router(program: &Path, config_file: &Path, seat: Seat) -> Self {
+    pub(super) fn router(program: &Path, config_file: &Path, seat: Seat, roster: &Roster) -> Self {
         let arguments = vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()];
         let (_never, retired) = watch::channel(false);
         Self {
@@ -99,11 +101,18 @@ impl Child {
             on_demand: None,
             is_wanted: true,
             has_successor: false,
-            has_served: Arc::default(),
+            running: None,
+            roster: roster.clone(),
         }
     }
 
-    pub(super) fn terminator(program: &Path, config_file: &Path, tenant: &str, socket: &Path) -> (Self, Retirement) {
+    pub(super) fn terminator(
+        program: &Path,
+        config_file: &Path,
+        tenant: &str,
+        socket: &Path,
+        roster: &Roster,
+    ) -> (Self, Retirement) {
         let arguments = vec![
             "serve".into(),
             "--config".into(),
@@ -126,7 +135,8 @@ impl Child {
             on_demand: None,
             is_wanted: true,
             has_successor: false,
-            has_served: Arc::default(),
+            running: None,
+            roster: roster.clone(),
         };
         (child, Retirement(retire))
     }
@@ -145,6 +155,11 @@ impl Child {
         Self { on_demand: Some(on_demand), is_wanted: false, ..self }
     }
 
+    /// The same, of which a process runs already.
+    pub(super) fn that_runs(self, process: Process) -> Self {
+        Self { running: Some(process), is_wanted: true, ..self }
+    }
+
     /// Another one that takes its place at once.
     fn successor(&self) -> Self {
         Self {
@@ -157,7 +172,8 @@ impl Child {
             on_demand: self.on_demand.clone(),
             is_wanted: true,
             has_successor: false,
-            has_served: Arc::default(),
+            running: None,
+            roster: self.roster.clone(),
         }
     }
 
@@ -196,7 +212,7 @@ impl Child {
                     } else {
                         warn!(process = %self.role, %status, "ended unasked");
                     }
-                    let has_served = self.has_served.load(Ordering::Relaxed);
+                    let has_served = self.seat.as_ref().is_some_and(|seat| *seat.served.borrow());
                     if let (Role::Router, false, true, Some(code)) =
                         (&self.role, has_served, first_start, status.code())
                     {
@@ -232,13 +248,15 @@ impl Child {
     }
 
     async fn run_once(&mut self, stop: &mut watch::Receiver<StopPhase>) -> io::Result<ExitStatus> {
-        let (mut process, taking) = match &self.seat {
+        let start = |stdin| Process::start(&self.program, &self.arguments, stdin, &self.roster, self.role.clone());
+        let (mut process, taking) = match (self.running.take(), &self.seat) {
+            (Some(process), _) => (process, None),
             // The end of its standard input tells it that the supervisor is gone.
-            None => (Process::start(&self.program, &self.arguments, None)?, None),
-            Some(seat) => {
+            (None, None) => (start(None)?, None),
+            (None, Some(seat)) => {
                 let (line, theirs) = Line::pair()?;
-                let process = Process::start(&self.program, &self.arguments, Some(theirs))?;
-                (process, Some(take_seat(seat.clone(), line, Arc::clone(&self.has_served))))
+                let process = start(Some(theirs))?;
+                (process, Some(take_seat(seat.clone(), line)))
             }
         };
         info!(process = %self.role, pid = process.pid(), "started");
@@ -258,6 +276,7 @@ impl Child {
                 () = &mut taking => {}
                 () = wanted_again(&mut self.on_demand, started), if !retiring && !self.has_successor => {
                     self.has_successor = true;
+                    process.leaves();
                     if let Some(on_demand) = &self.on_demand {
                         on_demand.succeed(self.successor());
                     }
@@ -265,7 +284,7 @@ impl Child {
                 wanted = next_upgrade(&self.seat) => {
                     // A stop that comes meanwhile ends the attempt, and with it the process that was started for it.
                     let replaced = tokio::select! {
-                        replaced = wanted.replace(&self.program, &self.arguments, &mut process) => replaced,
+                        replaced = wanted.replace(&self.program, &self.arguments, &mut process, &self.roster) => replaced,
                         () = reached(&mut stops, stops_at) => Err(NotReplaced::Stopped),
                     };
                     wanted.answer(replaced);
@@ -273,6 +292,7 @@ impl Child {
                 () = reached(stop, stops_at) => break process.tell(Signal::SIGTERM),
                 () = is_retired(&mut self.retired), if !retiring => {
                     retiring = true;
+                    process.leaves();
                     process.tell(Signal::SIGUSR1);
                 }
             }
@@ -290,29 +310,6 @@ impl Child {
             }
         }
     }
-}
-
-/// Accompanies a router that another one has replaced to its end, which is near unless its connections could not be handed
-/// over.
-pub(super) async fn see_off(mut former: Process, mut stop: watch::Receiver<StopPhase>) -> (Role, Ended) {
-    let pid = former.pid();
-    let ended = |status: io::Result<ExitStatus>| {
-        if let Ok(status) = status {
-            info!(pid, %status, "the former router has ended");
-        }
-        (Role::FormerRouter, Ended::Stopped)
-    };
-    // Each branch may be dropped: waiting can begin anew.
-    tokio::select! {
-        status = former.wait() => return ended(status),
-        () = sleep(LONGEST_HAND_OVER) => warn!(pid, "the former router has connections left and drains"),
-        _ = stop.wait_for(|phase| *phase >= StopPhase::Router) => former.tell(Signal::SIGTERM),
-    }
-    tokio::select! {
-        status = former.wait() => return ended(status),
-        _ = stop.wait_for(|phase| *phase == StopPhase::Now) => former.tell(Signal::SIGKILL),
-    }
-    ended(former.wait().await)
 }
 
 impl Role {
@@ -369,6 +366,3 @@ async fn is_retired(retired: &mut watch::Receiver<bool>) {
 
 /// What a child gets between its second SIGTERM and SIGKILL, to close its connections and flush its log.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Handing over takes milliseconds, and a client that is refused may take a second to close.
-const LONGEST_HAND_OVER: Duration = Duration::from_secs(3);

@@ -20,6 +20,21 @@ impl MemoryGroups {
         Self { instance: fnv(runtime_dir.as_os_str().as_encoded_bytes()), base: Arc::default() }
     }
 
+    /// The same, where a former program of this process has found them already.
+    pub(super) fn inherit(runtime_dir: &Path, base: Option<PathBuf>) -> Self {
+        let groups = Self::new(runtime_dir);
+        if let Some(base) = base {
+            // Nobody else has it yet.
+            let _ = groups.base.set(Ok(base));
+        }
+        groups
+    }
+
+    /// Where they are made, as far as that is known.
+    pub(super) fn base(&self) -> Option<PathBuf> {
+        self.base.get()?.as_ref().ok().cloned()
+    }
+
     /// The group of one tenant's terminator; `None`, after one line that says why, where there can be none.
     pub(super) fn of(&self, tenant: &str) -> Option<PathBuf> {
         let base = self.base.get_or_init(|| {

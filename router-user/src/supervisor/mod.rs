@@ -3,12 +3,16 @@
 
 mod backoff;
 mod child;
+mod departure;
 mod memory_groups;
 mod on_demand;
 mod process;
 mod reload;
+mod roster;
 mod runtime_dir;
 mod seat;
+mod succession;
+mod systemd;
 mod terminator;
 
 use std::collections::HashMap;
@@ -16,21 +20,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::connection::files::Fingerprint;
 use config::{Config, Mode, Startup};
 use nix::unistd::Uid;
+use tokio::net::UnixDatagram;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::child::{Child, Ended, Retirement, Role, StopPhase, see_off};
+use self::child::{Child, Ended, Retirement, Role, StopPhase};
+use self::departure::{see_off, see_off_terminator};
 use self::memory_groups::MemoryGroups;
 use self::on_demand::OnDemand;
+use self::process::Process;
 use self::reload::{News, Reloader, Wishes};
+use self::roster::Roster;
 pub(crate) use self::runtime_dir::next_config;
 use self::runtime_dir::{RuntimeDir, RuntimeDirError};
 use self::seat::Seat;
+use self::succession::{Inheritance, Inherited, waited_for};
+use self::systemd::ServiceManager;
 pub(crate) use self::terminator::program as terminator_program;
 use crate::config_file::{ConfigFile, fingerprint};
 use crate::demand::{Command, Demands, bind_demand};
@@ -51,25 +62,127 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
         );
     }
     let sockets = ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
+    let file = (config_file, seen, text);
+    let groups = MemoryGroups::new(&config.runtime_dir);
     let seat = Seat::new(sockets);
+    runtime()?.block_on(begin(file, config, identity, runtime_dir, seat, groups, Roster::default(), Present::default()))
+}
+
+/// The same, where this process was another version of this program until now and its children run already.
+pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::System(format!("take over from the former program: {error}"));
+    let inheritance = Inheritance::take(state).map_err(|error| failed(&error))?;
+    let Inheritance { state, lock, demand_socket, sockets, line, lifelines } = inheritance;
+    // Not the file's, which may be wrong by now.
+    let in_force = state.config_in_force();
+    let text = Config::read_file(in_force).map_err(Failure::Config)?;
+    let config = Config::of_file(config_file, &text).map_err(Failure::Config)?;
+    let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
+    let runtime_dir = RuntimeDir::inherit(&config, identity, lock);
+    let groups = MemoryGroups::inherit(&config.runtime_dir, state.memory_groups.clone());
+    // A file that is another one by now is read again at once.
+    let is_in_force = std::fs::read_to_string(config_file).is_ok_and(|now| now == text);
+    let seen = fingerprint(if is_in_force { config_file } else { in_force });
+    let file = (config_file, seen, text);
+    let (seat, roster) = (Seat::new(sockets), Roster::default());
+    runtime()?.block_on(async {
+        let children = Inheritance::children(line, lifelines, &state, &roster).map_err(|error| failed(&error))?;
+        let (router, line, others) = children;
+        *seat.line.lock().await = Some(line);
+        seat.served.send_replace(true);
+        let present = Present {
+            router: Some(router),
+            others,
+            wishes: state.wishes,
+            demand_socket: Some(UnixDatagram::from_std(demand_socket).map_err(|error| failed(&error))?),
+        };
+        info!(children = present.others.len(), "this supervisor goes on as another version of its program");
+        begin(file, config, identity, runtime_dir, seat, groups, roster, present).await
+    })
+}
+
+/// Says nothing where this program understands what a running supervisor would leave it.
+pub fn check_state(state: &Path) -> Result<(), Failure> {
+    succession::check_state(state)
+        .map_err(|error| Failure::Input(format!("the state of a supervisor in {}: {error}", state.display())))
+}
+
+/// What is there already.
+#[derive(Default)]
+struct Present {
+    router: Option<Process>,
+    others: Vec<Inherited>,
+    /// What was asked for before: a reload, an upgrade.
+    wishes: [bool; 2],
+    demand_socket: Option<UnixDatagram>,
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::System(format!("start the runtime: {error}")))
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that a supervisor consists of, from either way to begin")]
+async fn begin(
+    (config_file, seen, text): (&Path, Fingerprint, String),
+    config: Config,
+    identity: Identity,
+    runtime_dir: RuntimeDir,
+    seat: Seat,
+    groups: MemoryGroups,
+    roster: Roster,
+    present: Present,
+) -> Result<(), Failure> {
     let (news, heard) = unbounded_channel();
     let demands = Demands::default();
-    let groups = MemoryGroups::new(&config.runtime_dir);
-    let terminators = start(&config, &runtime_dir.config(), &seat, &news, &demands, &groups)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::System(format!("start the runtime: {error}")))?;
-    runtime.block_on(async {
-        let socket = bind_demand(&config.runtime_dir, identity)
-            .map_err(|error| Failure::System(format!("make the socket demand.sock in the runtimeDir: {error}")))?;
-        let (ask, asked) = unbounded_channel();
-        tokio::spawn(demands.clone().hear(socket, ask));
-        let file = ConfigFile::new(config_file, seen);
-        let _ = news.send(News::HelloTimeout(longest_hello(&config)));
-        supervise(Reloader { file, config, text, runtime_dir, seat, terminators, news, demands, groups }, heard, asked)
-            .await
-    })
+    let program =
+        std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
+    let stage = Stage {
+        program: &program,
+        config_file: &runtime_dir.config(),
+        seat: &seat,
+        news: &news,
+        demands: &demands,
+        groups: &groups,
+        roster: &roster,
+    };
+    let Present { router, others, wishes, demand_socket } = present;
+    let terminators = stage.start(&config, router, others)?;
+    let socket = match demand_socket {
+        Some(socket) => socket,
+        None => bind_demand(&config.runtime_dir, identity)
+            .map_err(|error| Failure::System(format!("make the socket demand.sock in the runtimeDir: {error}")))?,
+    };
+    let demand_socket = Arc::new(socket);
+    let (ask, asked) = unbounded_channel();
+    tokio::spawn(demands.clone().hear(Arc::clone(&demand_socket), ask));
+    let manager = ServiceManager::of_environment();
+    let [reload, upgrade] = wishes;
+    let wishes = Arc::new(Wishes::default());
+    if reload {
+        wishes.reload.notify_one();
+    }
+    if upgrade {
+        wishes.upgrade.notify_one();
+    }
+    let file = ConfigFile::new(config_file, seen);
+    let _ = news.send(News::HelloTimeout(longest_hello(&config)));
+    let reloader = Reloader {
+        file,
+        config,
+        text,
+        runtime_dir,
+        seat,
+        terminators,
+        news,
+        demands,
+        groups,
+        roster,
+        manager,
+        demand_socket,
+        program,
+    };
+    supervise(reloader, heard, asked, wishes).await
 }
 
 fn prepare(config: &Config, text: &str, router: Identity) -> Result<RuntimeDir, RuntimeDirError> {
@@ -79,36 +192,66 @@ fn prepare(config: &Config, text: &str, router: Identity) -> Result<RuntimeDir, 
     Ok(runtime_dir)
 }
 
-/// The router first, then one terminator per Terminate tenant.
-fn start(
-    config: &Config,
-    config_file: &Path,
-    seat: &Seat,
-    news: &UnboundedSender<News>,
-    demands: &Demands,
-    groups: &MemoryGroups,
-) -> Result<HashMap<String, Retirement>, Failure> {
-    let program =
-        std::env::current_exe().map_err(|error| Failure::System(format!("find this program's own file: {error}")))?;
-    let _ = news.send(News::Start(Child::router(&program, config_file, seat.clone())));
-    let program = terminator::program_for(config)?;
-    let mut terminators = HashMap::new();
-    for tenant in &config.tenants {
-        if let Mode::Terminate(terminate) = &tenant.mode {
+/// What children are started with.
+struct Stage<'s> {
+    program: &'s Path,
+    config_file: &'s Path,
+    seat: &'s Seat,
+    news: &'s UnboundedSender<News>,
+    demands: &'s Demands,
+    groups: &'s MemoryGroups,
+    roster: &'s Roster,
+}
+
+impl Stage<'_> {
+    /// The router first, then one terminator per Terminate tenant; of those that are present no other one.
+    fn start(
+        &self,
+        config: &Config,
+        router: Option<Process>,
+        others: Vec<Inherited>,
+    ) -> Result<HashMap<String, Retirement>, Failure> {
+        let child = Child::router(self.program, self.config_file, self.seat.clone(), self.roster);
+        let child = match router {
+            Some(router) => child.that_runs(router),
+            None => child,
+        };
+        let _ = self.news.send(News::Start(child));
+        let mut serving = HashMap::new();
+        for Inherited { process, role, is_leaving } in others {
+            match role {
+                Role::Terminator { tenant } if !is_leaving => drop(serving.insert(tenant, process)),
+                role => {
+                    process.leaves();
+                    let _ = self.news.send(match role {
+                        Role::Terminator { .. } => News::SeeOffTerminator(role, process),
+                        Role::Router | Role::FormerRouter => News::SeeOff(process),
+                    });
+                }
+            }
+        }
+        let program = terminator::program_for(config)?;
+        let mut terminators = HashMap::new();
+        for tenant in &config.tenants {
+            let Mode::Terminate(terminate) = &tenant.mode else { continue };
             let socket = config.handoff_socket(&tenant.name);
-            let (child, retirement) = Child::terminator(&program, config_file, &tenant.name, &socket);
-            let child = child.in_group(terminate.sandbox.memory_max.and_then(|_| groups.of(&tenant.name)));
+            let (child, retirement) = Child::terminator(&program, self.config_file, &tenant.name, &socket, self.roster);
+            let child = child.in_group(terminate.sandbox.memory_max.and_then(|_| self.groups.of(&tenant.name)));
             let child = match terminate.startup {
                 Startup::Always => child,
                 Startup::OnDemand { .. } => {
-                    child.on_demand(OnDemand::new(demands.follow(&tenant.name), socket, news.clone()))
+                    child.on_demand(OnDemand::new(self.demands.follow(&tenant.name), socket, self.news.clone()))
                 }
             };
-            let _ = news.send(News::Start(child));
+            let child = match serving.remove(&tenant.name) {
+                Some(process) => child.that_runs(process),
+                None => child,
+            };
+            let _ = self.news.send(News::Start(child));
             terminators.insert(tenant.name.clone(), retirement);
         }
+        Ok(terminators)
     }
-    Ok(terminators)
 }
 
 /// Terminators drain after the router has handed over what it had accepted, which its hello deadline bounds.
@@ -120,25 +263,37 @@ async fn supervise(
     reloader: Reloader,
     mut news: UnboundedReceiver<News>,
     commands: UnboundedReceiver<Command>,
+    wishes: Arc<Wishes>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new(commands).map_err(|error| Failure::System(format!("watch for signals: {error}")))?;
+    // Those that came while this process became another program.
+    let _ = waited_for().thread_unblock();
     let (stop, stopped) = watch::channel(StopPhase::Running);
     let mut running = JoinSet::new();
     let mut patience = Duration::ZERO;
     let mut failure = None;
-    let wishes = Arc::new(Wishes::default());
     let sockets = reloader.seat.sockets.clone();
+    let (manager, status) = (reloader.manager.clone(), reloader.status());
+    let mut served = reloader.seat.served.subscribe();
+    let mut is_ready = false;
     // Ends with this task; what it has begun is finished by the children that it has started.
     let reloader = tokio::spawn(reloader.run(Arc::clone(&wishes)));
     let mut terminators_drain_at = None;
     loop {
         // Every branch may be dropped: signals stay pending, JoinSet and watch keep their state.
         tokio::select! {
+            Ok(_) = served.wait_for(|served| *served), if !is_ready => {
+                is_ready = true;
+                manager.ready(&status);
+            }
             Some(news) = news.recv() => match news {
                 News::Start(child) => {
                     running.spawn(child.keep_running(stopped.clone()));
                 }
                 News::SeeOff(former) => drop(running.spawn(see_off(former, stopped.clone()))),
+                News::SeeOffTerminator(role, former) => {
+                    running.spawn(see_off_terminator(role, former, stopped.clone()));
+                }
                 News::HelloTimeout(longest) => patience = longest,
             },
             Some(ended) = running.join_next() => match ended {
@@ -160,6 +315,7 @@ async fn supervise(
                 Command::Upgrade => wishes.upgrade.notify_one(),
                 Command::Drain => if *stop.borrow() == StopPhase::Running {
                     info!("draining; a second signal stops at once");
+                    manager.stopping("draining");
                     reloader.abort();
                     sockets.close();
                     advance(&stop, StopPhase::Router);

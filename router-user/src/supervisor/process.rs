@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use ::connection::descriptors::register;
 use nix::sys::signal::{Signal, kill};
@@ -14,21 +15,30 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::child::Role;
+use super::roster::{Entry, Roster};
+
 /// A child that has not been waited for. Is killed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
     /// Readable once it has ended (pidfd_open(2)).
     end: AsyncFd<OwnedFd>,
-    /// Its standard input where that only tells whether we are there.
-    _lifeline: Option<OwnedFd>,
+    entry: Arc<Entry>,
+    roster: Roster,
     is_reaped: bool,
 }
 
 impl Process {
     /// Starts `program`. Its standard input is `stdin`, or the end of a pipe that ends with us. Needs a tokio runtime with
     /// I/O.
-    pub(super) fn start(program: &Path, arguments: &[OsString], stdin: Option<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn start(
+        program: &Path,
+        arguments: &[OsString],
+        stdin: Option<OwnedFd>,
+        roster: &Roster,
+        role: Role,
+    ) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(stdin.map_or_else(Stdio::piped, Stdio::from))
@@ -38,15 +48,27 @@ impl Process {
         let lifeline = child.stdin.take().map(OwnedFd::from);
         // Nobody else waits for it, so the pid stays its own.
         let pid = Pid::from_child(&child);
-        let end = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from);
-        match end.and_then(|end| register(end, Interest::READABLE)) {
-            Ok(end) => Ok(Self { pid, end, _lifeline: lifeline, is_reaped: false }),
-            Err(error) => {
-                // What cannot be watched is not kept.
-                let _ = child.kill().and_then(|()| child.wait());
-                Err(error)
-            }
-        }
+        Self::watch(pid, lifeline, roster, role).inspect_err(|_| {
+            // What cannot be watched is not kept.
+            let _ = child.kill().and_then(|()| child.wait());
+        })
+    }
+
+    /// A child of the program that this process was before. Needs a tokio runtime with I/O.
+    pub(super) fn inherit(pid: i32, lifeline: Option<OwnedFd>, roster: &Roster, role: Role) -> io::Result<Self> {
+        let pid = Pid::from_raw(pid).filter(|pid| !pid.is_init()).ok_or(io::ErrorKind::InvalidInput)?;
+        Self::watch(pid, lifeline, roster, role)
+    }
+
+    fn watch(pid: Pid, lifeline: Option<OwnedFd>, roster: &Roster, role: Role) -> io::Result<Self> {
+        let end = register(pidfd_open(pid, PidfdFlags::NONBLOCK)?, Interest::READABLE)?;
+        let entry = roster.enter(pid.as_raw_nonzero().get(), role, lifeline);
+        Ok(Self { pid, end, entry, roster: roster.clone(), is_reaped: false })
+    }
+
+    /// It has no place any more and ends with its connections.
+    pub(super) fn leaves(&self) {
+        self.entry.leaves();
     }
 
     /// For log lines.
@@ -62,6 +84,7 @@ impl Process {
         });
         let status = ended.await?;
         self.is_reaped = true;
+        self.roster.remove(self.pid());
         // As wait(2) has it: the signal below the exit code.
         let code = status.exit_status().unwrap_or(0) << 8 | status.terminating_signal().unwrap_or(0);
         Ok(ExitStatus::from_raw(code))
@@ -78,6 +101,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.tell(Signal::SIGKILL);
+        self.roster.remove(self.pid());
     }
 }
 
@@ -86,21 +110,24 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Process {
-        Process::start(Path::new("/bin/sh"), &["-c".into(), script.into()], None).unwrap()
+        let arguments = ["-c".into(), script.into()];
+        Process::start(Path::new("/bin/sh"), &arguments, None, &Roster::default(), Role::Router).unwrap()
     }
 
     #[tokio::test]
     async fn ends_are_told_as_they_were() {
         assert_eq!(shell("exit 3").wait().await.unwrap().code(), Some(3));
         assert_eq!(shell("kill -9 $$").wait().await.unwrap().signal(), Some(9));
+        let mut inherited = shell("read line; exit 4");
+        assert_eq!(inherited.roster.all().len(), 1);
         // It reads to the end of its standard input, which is ours to bring about.
-        let mut reader = shell("cat");
-        reader._lifeline = None;
-        assert!(reader.wait().await.unwrap().success());
+        inherited.entry = Roster::default().enter(inherited.pid(), Role::Router, None);
+        inherited.roster.remove(inherited.pid());
+        assert_eq!(inherited.wait().await.unwrap().code(), Some(4));
     }
 
     #[tokio::test]
     async fn what_cannot_be_started_is_an_error() {
-        assert!(Process::start(Path::new("/dev/null"), &[], None).is_err());
+        assert!(Process::start(Path::new("/dev/null"), &[], None, &Roster::default(), Role::Router).is_err());
     }
 }

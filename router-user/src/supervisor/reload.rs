@@ -6,22 +6,27 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, LoadError, Mode, Startup, Terminate};
+use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::child::{Child, Retirement};
+use super::child::{Child, Retirement, Role};
 use super::memory_groups::MemoryGroups;
 use super::on_demand::OnDemand;
 use super::process::Process;
+use super::roster::Roster;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
 use super::seat::{NotReplaced, Seat};
+use super::succession::Succession;
+use super::systemd::ServiceManager;
 use super::terminator;
 use crate::config_file::ConfigFile;
 use crate::demand::Demands;
@@ -36,6 +41,8 @@ pub(super) enum News {
     Start(Child),
     /// A router that another one has replaced.
     SeeOff(Process),
+    /// A terminator that was replaced before this supervisor began.
+    SeeOffTerminator(Role, Process),
     /// The longest time that a connection may take until it is handed over.
     HelloTimeout(Duration),
 }
@@ -45,6 +52,13 @@ pub(super) enum News {
 pub(super) struct Wishes {
     pub(super) reload: Notify,
     pub(super) upgrade: Notify,
+}
+
+impl Wishes {
+    /// Those that nobody has taken up yet: a reload, an upgrade.
+    fn take(&self) -> [bool; 2] {
+        [&self.reload, &self.upgrade].map(|wish| pin!(wish.notified()).enable())
+    }
 }
 
 /// Who reloads and upgrades.
@@ -62,6 +76,11 @@ pub(super) struct Reloader {
     pub(super) news: UnboundedSender<News>,
     pub(super) demands: Demands,
     pub(super) groups: MemoryGroups,
+    pub(super) roster: Roster,
+    pub(super) manager: ServiceManager,
+    pub(super) demand_socket: Arc<UnixDatagram>,
+    /// This program's own file, as it was when the process began.
+    pub(super) program: PathBuf,
 }
 
 /// Why the former configuration stays in force.
@@ -94,14 +113,18 @@ impl Reloader {
                 () = self.file.changed() => info!(file = %self.file.path().display(), "the configuration file has changed"),
                 () = wishes.reload.notified() => info!("reading the configuration file again, as asked for"),
                 () = wishes.upgrade.notified() => {
-                    self.upgrade().await;
+                    self.manager.reloading("upgrading");
+                    self.upgrade(&wishes).await;
+                    self.manager.ready(&self.status());
                     continue;
                 }
             }
+            self.manager.reloading("reading the configuration file");
             if let Err(error) = self.reload().await {
                 error!("not reloaded, the former configuration stays in force: {error}");
                 self.count(&error).await;
             }
+            self.manager.ready(&self.status());
         }
     }
 
@@ -175,11 +198,17 @@ impl Reloader {
         Ok(())
     }
 
+    /// For people who ask systemd.
+    pub(super) fn status(&self) -> String {
+        format!("serving {} tenants on {} listeners", self.config.tenants.len(), self.config.listeners.len())
+    }
+
     /// Starts a terminator in the place of the one that serves, if one does.
     fn start_successor(&mut self, config: &Config, program: &Path, name: &str) -> Coming {
         let socket = config.handoff_socket(name);
         let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
-        let (child, retirement) = Child::terminator(program, &self.runtime_dir.config(), name, &started.socket);
+        let (child, retirement) =
+            Child::terminator(program, &self.runtime_dir.config(), name, &started.socket, &self.roster);
         let former = self.terminators.insert(name.to_owned(), retirement);
         let terminate = terminate(config, name);
         let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
@@ -195,18 +224,21 @@ impl Reloader {
     }
 
     /// Has the programs that are on disk now take the places of those that run: first the router, because it is the one
-    /// that may refuse, then the terminators, one after the other.
-    async fn upgrade(&mut self) {
+    /// that may refuse, then the terminators, one after the other, and in the end this process itself.
+    async fn upgrade(&mut self, wishes: &Wishes) {
         let began = Instant::now();
         info!("upgrading to the programs that are on disk now");
-        if let Err(error) = self.seat.upgrade(&self.news).await {
-            error!("not upgraded, the former router goes on serving: {error}");
-            if !matches!(error, NotReplaced::Stopped) && self.give(&Order::NotUpgraded(error.to_string())).await.is_ok()
-            {
-                let _ = self.answer().await;
+        let handing_over = match self.seat.upgrade(&self.news).await {
+            Ok(handing_over) => handing_over,
+            Err(error) => {
+                error!("not upgraded, the former router goes on serving: {error}");
+                let order = Order::NotUpgraded(error.to_string());
+                if !matches!(error, NotReplaced::Stopped) && self.give(&order).await.is_ok() {
+                    let _ = self.answer().await;
+                }
+                return;
             }
-            return;
-        }
+        };
         let config = self.config.clone();
         let names: Vec<_> = config.terminator_settings().into_keys().map(str::to_owned).collect();
         if let Ok(program) = terminator::program_for(&config).inspect_err(|error| error!("terminators stay: {error}")) {
@@ -230,7 +262,21 @@ impl Reloader {
                 }
             }
         }
-        info!(terminators = names.len(), took = ?began.elapsed(), "upgraded");
+        let _ = handing_over.await;
+        info!(terminators = names.len(), took = ?began.elapsed(), "upgraded; the supervisor follows");
+        let succession = Succession {
+            program: &self.program,
+            config_file: self.file.path(),
+            runtime_dir: &self.config.runtime_dir,
+            config_in_force: self.runtime_dir.config(),
+            seat: &self.seat,
+            lock: self.runtime_dir.lock(),
+            demand_socket: &self.demand_socket,
+            roster: &self.roster,
+            memory_groups: self.groups.base(),
+        };
+        let Err(error) = succession.succeed(|| wishes.take()).await;
+        error!("the supervisor goes on as the program that it was: {error}");
     }
 
     /// Tells the router, which counts for both.

@@ -17,7 +17,7 @@ use crate::identity::Identity;
 pub(super) struct RuntimeDir {
     path: PathBuf,
     router: Identity,
-    _lock: File,
+    lock: File,
 }
 
 /// Why the runtime folder cannot be used.
@@ -36,9 +36,19 @@ impl RuntimeDir {
         make_folder(path, 0o755)?;
         let lock = lock(path)?;
         make_folder(&path.join("terminators"), 0o755)?;
-        let this = Self { path: path.clone(), router, _lock: lock };
+        let this = Self { path: path.clone(), router, lock };
         this.add_tenants(config)?;
         Ok(this)
+    }
+
+    /// One that this process has prepared before it became this program.
+    pub(super) fn inherit(config: &Config, router: Identity, lock: File) -> Self {
+        Self { path: config.runtime_dir.clone(), router, lock }
+    }
+
+    /// What keeps other instances out.
+    pub(super) fn lock(&self) -> &File {
+        &self.lock
     }
 
     /// Makes the folders of the tenants that have none yet.

@@ -5,18 +5,20 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ::connection::channel::Channel;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::child::Role;
 use super::process::Process;
 use super::reload::News;
+use super::roster::Roster;
 use crate::listening::ListeningSockets;
 use crate::supervision::{Answer, Line, Order};
 
@@ -26,6 +28,8 @@ pub(super) struct Seat {
     /// To the router that serves, if one does.
     pub(super) line: Arc<Mutex<Option<Line>>>,
     pub(super) sockets: Sockets,
+    /// Whether a router has been ready at any time.
+    pub(super) served: watch::Sender<bool>,
     ask: UnboundedSender<Upgrade>,
     /// Whoever keeps the router running.
     asked: Arc<Mutex<UnboundedReceiver<Upgrade>>>,
@@ -40,8 +44,11 @@ pub(super) struct Sockets(Arc<std::sync::Mutex<ListeningSockets>>);
 pub(super) struct Upgrade {
     seat: Seat,
     news: UnboundedSender<News>,
-    done: oneshot::Sender<Result<(), NotReplaced>>,
+    done: oneshot::Sender<Replaced>,
 }
+
+/// The former router is being told to hand over, which the task waits for.
+pub(super) type Replaced = Result<JoinHandle<()>, NotReplaced>;
 
 /// Why the router that runs goes on serving.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +71,17 @@ impl Seat {
     pub(super) fn new(sockets: ListeningSockets) -> Self {
         let (ask, asked) = unbounded_channel();
         let sockets = Sockets(Arc::new(std::sync::Mutex::new(sockets)));
-        Self { line: Arc::default(), sockets, ask, asked: Arc::new(Mutex::new(asked)) }
+        Self {
+            line: Arc::default(),
+            sockets,
+            served: watch::Sender::new(false),
+            ask,
+            asked: Arc::new(Mutex::new(asked)),
+        }
     }
 
     /// Has another process, of the program that is on disk now, take the place of the one that serves.
-    pub(super) async fn upgrade(&self, news: &UnboundedSender<News>) -> Result<(), NotReplaced> {
+    pub(super) async fn upgrade(&self, news: &UnboundedSender<News>) -> Replaced {
         let (done, is_done) = oneshot::channel();
         let _ = self.ask.send(Upgrade { seat: self.clone(), news: news.clone(), done });
         // Who keeps the router running ends with a stop.
@@ -104,9 +117,10 @@ impl Upgrade {
         program: &Path,
         arguments: &[OsString],
         process: &mut Process,
-    ) -> Result<(), NotReplaced> {
+        roster: &Roster,
+    ) -> Replaced {
         let (line, theirs) = Line::pair()?;
-        let started = Process::start(program, arguments, Some(theirs));
+        let started = Process::start(program, arguments, Some(theirs), roster, Role::Router);
         let failed = |source| NotReplaced::Start { program: program.to_owned(), source };
         let mut successor = started.map_err(failed)?;
         info!(process = "router", pid = successor.pid(), "started, to take over");
@@ -133,32 +147,33 @@ impl Upgrade {
         }
         // From here on the new one has the place, whatever becomes of the former one.
         let former_line = self.seat.line.lock().await.replace(line);
-        let _ = self.news.send(News::SeeOff(std::mem::replace(process, successor)));
-        if let Some(line) = former_line {
-            tokio::spawn(async move {
+        let former = std::mem::replace(process, successor);
+        former.leaves();
+        let _ = self.news.send(News::SeeOff(former));
+        Ok(tokio::spawn(async move {
+            if let Some(line) = former_line {
                 match timeout(ANSWER_PATIENCE, line.ask_with(&Order::HandOver, other)).await {
                     Ok(Ok(Answer::Done)) => {}
                     // The end of its line has it drain.
                     failed => warn!(?failed, "the former router does not hand over its connections"),
                 }
-            });
-        }
-        Ok(())
+            }
+        }))
     }
 
-    pub(super) fn answer(self, replaced: Result<(), NotReplaced>) {
+    pub(super) fn answer(self, replaced: Replaced) {
         // Whoever asked may have been stopped.
         let _ = self.done.send(replaced);
     }
 }
 
 /// Gives a router that starts its sockets. Orders may be given from the moment on at which it serves.
-pub(super) async fn take_seat(seat: Seat, line: Line, has_served: Arc<AtomicBool>) {
+pub(super) async fn take_seat(seat: Seat, line: Line) {
     *seat.line.lock().await = None;
     match start(&seat, &line).await {
         Ok(Answer::Done) => {
-            has_served.store(true, Ordering::Relaxed);
             *seat.line.lock().await = Some(line);
+            seat.served.send_replace(true);
         }
         Ok(Answer::Refused(why)) => warn!(why, "the router does not start"),
         // It says why itself, if it can, and its end is seen.
