@@ -67,8 +67,9 @@ fn transfers<T>(
     let router = RouterProcess::start(setup).unwrap();
     let prepared = prepare(&router);
     let (sent, received) = transfer(&router, turn);
-    drop(prepared);
     let (backend_received, backend_sent) = backend.report().unwrap();
+    // Not before the last byte has arrived.
+    drop(prepared);
     assert_eq!(backend_received, sent, "client to backend, {turn:?}");
     assert_eq!(received, backend_sent, "backend to client, {turn:?}");
 

@@ -132,7 +132,11 @@ impl Place {
         });
         let namespace = namespace.join().map_err(|_| anyhow!("the thread panicked"))??;
         let address_ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host);
-        Ok(Self { address: address.into(), address_ipv6, namespace: Some(namespace) })
+        let place = Self { address: address.into(), address_ipv6, namespace: Some(namespace) };
+        // Until the link-local address of an interface has passed detection, which takes seconds, a gateway asks nobody
+        // where the destination of a packet is that it forwards (ndisc_send_ns, net/ipv6/ndisc.c).
+        place.set("ipv6/conf/default/accept_dad", "0")?;
+        Ok(place)
     }
 
     /// Its IPv4 address; the router's is the one that the client sees.

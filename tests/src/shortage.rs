@@ -3,16 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::patience::{PATIENCE, eventually};
 use crate::processes::{Pid, cpu_time, status};
 use crate::router_process::send_signal;
 
@@ -60,33 +60,26 @@ fn set_soft_limit(pid: Pid, limit: &str) -> Result<()> {
 /// A process some of whose system calls fail.
 pub struct FailingCalls {
     strace: Child,
-    process: Pid,
+    /// It must not end before strace does, which still has something to say.
+    _said: BufReader<ChildStderr>,
 }
 
 impl FailingCalls {
     /// Each call of these (by strace's names, separated by commas) fails with the error from now on.
     pub fn inject(strace: &Path, process: Pid, calls: &str, error: &str) -> Result<Self> {
-        let strace = Command::new(strace)
-            .args(["--quiet=all", "-f", "-o", "/dev/null", "-e", &format!("trace={calls}")])
+        let mut strace = Command::new(strace)
+            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:error={error}"), "-p", &process.to_string()])
             .stdin(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .context("start strace")?;
-        let failing = Self { strace, process };
-        let attached = || (failing.tracer().ok()? != 0).then_some(());
-        eventually(PATIENCE, "strace is attached", attached)?;
-        Ok(failing)
-    }
-
-    fn tracer(&self) -> Result<i32> {
-        let folder = format!("/proc/{}/task", self.process);
-        let threads = fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
-        let tracers = threads.flatten().map(|thread| {
-            let thread = thread.file_name().to_str().context("a thread id")?.parse()?;
-            Ok(status(thread)?.field("TracerPid")?.parse::<i32>()?)
-        });
-        // Attached is who has all threads.
-        Ok(tracers.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
+        let mut said = BufReader::new(strace.stderr.take().context("strace's stderr")?);
+        let mut line = String::new();
+        said.read_line(&mut line).context("hear from strace")?;
+        // Said when every thread has been stopped (src/strace.c, startup_attach).
+        ensure!(line.contains(" attached"), "strace does not attach: {line}");
+        Ok(Self { strace, _said: said })
     }
 }
 

@@ -153,7 +153,8 @@ impl Site {
         connection.map(|connection| (connection.local, connection.remote)).context("the backend has no connection")
     }
 
-    /// Connections that took this path, and no other.
+    /// Connections that took this path, and no other. Of a thousand, some may have been overtaken by their own bytes, when
+    /// a thread of the client moved to another processor between its hello and what follows.
     pub(super) fn assert_path(&self, path: &str, connections: u64) {
         let metrics = eventually(PATIENCE, "all connections are counted", || {
             let metrics = self.metrics();
@@ -162,7 +163,9 @@ impl Site {
         .unwrap();
         let page = self.network.router.run(|| self.router.admin_get("/metrics")).unwrap().body;
         let log = self.tail_of_log();
-        assert_eq!(metrics.sum(PATHS, &[("path", path)]), connections as f64, "{page}\n{log}");
+        let overtaken = metrics.sum(FALLBACKS, &[("reason", "early_data")]);
+        assert!(overtaken <= connections as f64 / 200.0, "{page}\n{log}");
+        assert_eq!(metrics.sum(PATHS, &[("path", path)]), connections as f64 - overtaken, "{page}\n{log}");
         assert_eq!(metrics.sum(PATHS, &[]), connections as f64, "{page}");
         if path == "cut_through" {
             let forwarded = [("program", "cut_through"), ("verdict", "forwarded")];

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -157,6 +158,14 @@ impl CutThrough {
             let _ = SockRef::from(&backend).set_linger(None);
             return Err(self.relay(&attempt, client, backend, error.into()));
         }
+        // From here on what the backend says is translated. What it said since `ready` only our TCP has; the backend has
+        // nothing of the client yet, so that the relay can still have both.
+        if spoke(&backend).unwrap_or(true) {
+            self.state.withdraw([(place, &keys)]);
+            self.state.give_back_place(place);
+            let _ = SockRef::from(&backend).set_linger(None);
+            return Err(self.relay(&attempt, client, backend, Fallback::BackendSpoke));
+        }
         let start = client_side.stream_start();
         let opened = client.into_std().and_then(|client| Ok((client, backend.into_std()?)));
         let opened = opened.and_then(|(client, backend)| {
@@ -229,11 +238,12 @@ impl CutThrough {
     /// Checks both connections and reads their numbers. The client's socket is left in repair mode, so that it vanishes
     /// without a word even if this process dies; the backend's is left as it was.
     fn ready(&self, attempt: &Attempt, client: &TcpStream, backend: &TcpStream) -> Result<(Side, Side), Fallback> {
-        let backend_info = raw::connection_info(backend)?;
         let local = canonical(backend.local_addr()?);
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
         self.untouched(sighting)?;
         let numbers = numbers(backend)?;
+        // Behind the numbers: who has not spoken now had not when they were read.
+        let backend_info = raw::connection_info(backend)?;
         raw::set_repair(backend, Repair::OffWithoutProbe)?;
         // Repair mode has ended it (net/ipv4/tcp.c, TCP_REPAIR), and other backends are dialled from the same port.
         SockRef::from(backend).set_reuse_address(true)?;
@@ -271,6 +281,12 @@ impl CutThrough {
         }
         Ok((client_side, backend_side))
     }
+}
+
+/// Whether our TCP has anything of the backend.
+pub(super) fn spoke(backend: &impl AsFd) -> io::Result<bool> {
+    let info = raw::connection_info(backend)?;
+    Ok(info.received != 0 || info.out_of_order != 0)
 }
 
 /// Enters repair mode.

@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 
 use super::flows::Fate;
+use super::install::spoke;
 use super::raw::{self, Repair};
 use super::shared::State;
 
@@ -77,6 +78,11 @@ impl Opening {
     /// Whether our TCP has nothing left to send, whatever the program has seen.
     pub(super) fn backend_has_all(&self) -> bool {
         raw::unacknowledged(&self.backend).is_ok_and(|bytes| bytes == 0)
+    }
+
+    /// Whether our TCP has bytes of the backend: those of packets that had passed the program before the keys were there.
+    pub(super) fn backend_spoke(&self) -> bool {
+        spoke(&self.backend).unwrap_or(true)
     }
 
     /// Both sockets as if the router had brought the client's bytes itself, for the relay. The flow's keys must be gone, and

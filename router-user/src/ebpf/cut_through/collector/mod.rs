@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, warn};
 
+use self::sweep::Doubt;
 use super::conntrack::Conntrack;
 use super::flow::{NewFlow, Owner};
 use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome, Place};
@@ -186,10 +187,15 @@ impl Collector {
             return;
         }
         wait_for_packets();
-        let mut alone = Vec::new();
+        let (mut alone, mut heard) = (Vec::new(), Vec::new());
         for place in places {
             let Some(flow) = self.live.get_mut(place) else { continue };
             let Some(mut opening) = flow.opening.take() else { continue };
+            if opening.backend_spoke() {
+                flow.opening = Some(opening);
+                heard.push(*place);
+                continue;
+            }
             match opening.bring(&self.state, *place) {
                 Ok(false) => {
                     opening.vanish();
@@ -205,6 +211,9 @@ impl Collector {
             }
         }
         self.conntrack.forget(&alone);
+        for place in heard {
+            self.take_back(place, Doubt::BackendSpoke);
+        }
     }
 
     /// The programs have seen the end of a flow.

@@ -26,22 +26,24 @@ impl Collector {
             let Some(flow) = self.live.get(&place).filter(|flow| flow.generation == generation) else { continue };
             let Some(opening) = &flow.opening else { continue };
             if opening.backend_has_all() && self.state.table.pending(place) {
-                self.take_back(place);
+                self.state.is_unseen(flow.backend);
+                self.take_back(place, Doubt::AcknowledgementUnseen);
             } else {
                 self.opening.push_back((now + ACKNOWLEDGEMENT_UNSEEN, place, generation));
             }
         }
     }
 
-    /// Gives the connection back to its task, if nothing has passed the programs yet.
-    fn take_back(&mut self, place: u32) {
+    /// Gives the connection back to its task, if nothing of the client has passed the programs yet. What the backend has
+    /// sent past our TCP the client cannot have acknowledged, because a part before it is missing: it is sent again.
+    pub(super) fn take_back(&mut self, place: u32, doubt: Doubt) {
         let Some(mut flow) = self.live.remove(&place) else { return };
-        self.state.is_unseen(flow.backend);
         self.state.withdraw([(place, &flow.keys)]);
         let waited = raw::wait_for_packets_on_their_way();
         let [client, backend] = self.state.table.read(place).directions;
         let untouched = |opening: &Opening| {
-            client.sent == opening.brought() && client.reset | backend.reset == 0 && backend.packets == 0
+            let unseen = backend.packets == 0 || doubt == Doubt::BackendSpoke;
+            client.sent == opening.brought() && client.reset | backend.reset == 0 && unseen
         };
         let fate = match (flow.opening.take(), std::mem::replace(&mut flow.owner, Owner::Told)) {
             (Some(opening), Owner::Worker(worker)) if waited.is_ok() && untouched(&opening) => {
@@ -60,7 +62,7 @@ impl Collector {
                 return self.abort(place, FlowOutcome::BackendSilent);
             }
         };
-        debug!(backend = %flow.backend, taken = fate.is_ok(), "cut-through: the backend's packets are not seen");
+        debug!(backend = %flow.backend, ?doubt, taken = fate.is_ok(), "cut-through: relayed after all");
         self.state.give_back_place(place);
         self.state.ports.give_back(flow.backend, flow.port);
     }
@@ -137,6 +139,15 @@ impl Collector {
         }
         self.over(place, &record, outcome);
     }
+}
+
+/// Why a connection is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// The backend's packets arrive where the programs are not.
+    AcknowledgementUnseen,
+    /// Bytes of the backend have reached our TCP.
+    BackendSpoke,
 }
 
 /// A backend that was just connected to and then does not acknowledge.
