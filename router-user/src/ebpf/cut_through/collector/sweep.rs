@@ -34,15 +34,19 @@ impl Collector {
         }
     }
 
-    /// Gives the connection back to its task, if nothing of the client has passed the programs yet. What the backend has
-    /// sent past our TCP the client cannot have acknowledged, because a part before it is missing: it is sent again.
+    /// Gives the connection back to its task, if nothing of either end has passed the programs yet.
     pub(super) fn take_back(&mut self, place: u32, doubt: Doubt) {
         let Some(mut flow) = self.live.remove(&place) else { return };
         self.state.withdraw([(place, &flow.keys)]);
         let waited = raw::wait_for_packets_on_their_way();
-        let [client, backend] = self.state.table.read(place).directions;
+        let record = self.state.table.read(place);
+        let [client, backend] = record.directions;
         let untouched = |opening: &Opening| {
-            let unseen = backend.packets == 0 || doubt == Doubt::BackendSpoke;
+            let unseen = match doubt {
+                Doubt::AcknowledgementUnseen => backend.packets == 0,
+                // Nothing that a relay would send the client once more.
+                Doubt::BackendSpoke => backend.sent == record.expected,
+            };
             client.sent == opening.brought() && client.reset | backend.reset == 0 && unseen
         };
         let fate = match (flow.opening.take(), std::mem::replace(&mut flow.owner, Owner::Told)) {
