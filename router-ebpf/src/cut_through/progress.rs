@@ -78,7 +78,10 @@ unsafe fn reset(this: *mut Direction, other: *mut Direction, distance: u32, sent
     // SAFETY: the caller of `note` promises it.
     unsafe {
         if distance == 0 {
-            (*this).reset = RESET_EXACT;
+            // The end that was reset answers so what overtook the RST: the connection is the first one's to have ended.
+            if (*other).reset != RESET_EXACT {
+                (*this).reset = RESET_EXACT;
+            }
         } else if (sent as i32) > 0 && distance <= sent && (*other).reset == 0 {
             (*this).reset = RESET_PLAUSIBLE;
         } else {

@@ -82,23 +82,18 @@ fn one_that_resets_in_the_middle_is_no_orderly_end() {
         let mut server = None;
         let start = |network: &tests::network::Network| {
             let serve = |mut stream: std::net::TcpStream| {
+                // Who speaks before the hello is relayed.
+                read_until(&mut stream, START)?;
                 stream.write_all(&[b'x'; FIRST_PART])?;
-                let mut last = Vec::new();
-                while !last.ends_with(NOW) {
-                    let mut chunk = [0; 4096];
-                    let read = stream.read(&mut chunk)?;
-                    if read == 0 {
-                        return Ok(());
-                    }
-                    last.extend(&chunk[..read]);
-                }
+                read_until(&mut stream, NOW)?;
                 SockRef::from(&stream).set_linger(Some(Duration::ZERO))
             };
             server.insert(backend(network, serve)).address()
         };
         let Some(scene) = Scene::start(way, "", start) else { return };
         let mut client = scene.connect().unwrap();
-        // The terminator dials when it has shaken hands, the router when it has a hello.
+        client.write_all(START).unwrap();
+        client.flush().unwrap();
         let mut bytes = vec![0; FIRST_PART];
         client.read_exact(&mut bytes).unwrap();
         assert!(bytes.iter().all(|byte| *byte == b'x'), "{way:?}");
@@ -162,6 +157,20 @@ fn one_that_never_reads_costs_bounded_memory_until_the_idle_timeout() {
     }
 }
 
+/// Reads up to these bytes, behind which the other end says nothing until it is answered.
+fn read_until(stream: &mut std::net::TcpStream, marker: &[u8]) -> io::Result<()> {
+    let mut said = Vec::new();
+    while !said.ends_with(marker) {
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        said.extend(&chunk[..read]);
+    }
+    Ok(())
+}
+
 /// What passes through gets the alert of a failure, what is terminated a RST.
 fn assert_failed(scene: &Scene, mut client: Connection) {
     match (scene.way, client.end()) {
@@ -188,6 +197,7 @@ fn assert_echoes(scene: &Scene) {
 /// The default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_PART: usize = 200_000;
+const START: &[u8] = b"start";
 const NOW: &[u8] = b"now";
 const STALLED: usize = 4;
 /// tcp_wmem and tcp_rmem of four sockets, at most.
