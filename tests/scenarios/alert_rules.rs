@@ -3,9 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use tests::authority::Authority;
 use tests::binaries::workspace_folder;
 use tests::client_tools::{Tool, require};
 use tests::router_process::RouterProcess;
+use tests::scratch::Scratch;
 use tests::setup::{Setup, Tenant};
 
 use crate::two_tenants::{TERMINATE, TwoTenants};
@@ -30,10 +32,13 @@ fn every_metric_of_the_alert_rules_is_on_the_page() {
     metrics.dedup();
     assert!(metrics.len() >= 3, "{metrics:?}");
     let tenants = TwoTenants::start();
+    let scratch = Scratch::new().unwrap();
+    let ca = scratch.write("clients.crt", Authority::new("clients").unwrap().pem()).unwrap();
     let tenant = Tenant::terminate("acme", &[TERMINATE], tenants.terminate_backend.address(), &tenants.acme)
         .backend_named("localhost", tenants.terminate_backend.address().port())
+        .tls_line(&format!("clientValidation: {{ mode: Optional, ca: [{}] }}", ca.display()))
         .backend_tls(&format!("pins: [\"{}\"]", "00".repeat(32)), None);
-    let router = RouterProcess::start(Setup::new().tenant(tenant)).unwrap();
+    let router = RouterProcess::start_in(scratch, Setup::new().tenant(tenant)).unwrap();
     router.wait_for_metric("sni_router_name_answered", &[("name", "localhost")], 1.0).unwrap();
     let page = router.metrics().unwrap();
     for metric in metrics {

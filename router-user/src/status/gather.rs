@@ -10,7 +10,7 @@ use connection::relay::DataPath;
 
 use super::{
     BackendView, Backends, CertificateView, Certificates, ConfinementPart, Count, KernelProgram, TenantStatus, Tenants,
-    TerminatorView,
+    TerminatorView, TrustView,
 };
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
@@ -51,7 +51,19 @@ pub fn certificates(policy: &Policy, terminators: &[TerminatorReport]) -> Certif
             names: certificate.names.clone(),
         })
     });
-    Certificates { certificates: certificates.collect() }
+    let trust = answered(terminators).flat_map(|(tenant, status)| {
+        let tenant = &policy.config.tenants[tenant].name;
+        status.trust.iter().map(move |trust| TrustView {
+            tenant: tenant.clone(),
+            kind: trust.kind.clone(),
+            name: trust.name.clone(),
+            subject: trust.subject.clone(),
+            serial: trust.serial.clone(),
+            not_before: trust.not_before,
+            not_after: trust.not_after,
+        })
+    });
+    Certificates { certificates: certificates.collect(), trust: trust.collect() }
 }
 
 /// Where connections go.

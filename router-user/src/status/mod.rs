@@ -109,6 +109,28 @@ pub struct KernelProgram {
 pub struct Certificates {
     /// Of all tenants whose terminator answers.
     pub certificates: Vec<CertificateView>,
+    /// What else ends: issuers, CAs that are trusted or told, revocation lists.
+    pub trust: Vec<TrustView>,
+}
+
+/// One issuer, CA or revocation list in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TrustView {
+    /// Whose it is.
+    pub tenant: String,
+    /// `issuer`, `client_ca`, `backend_ca`, `advertised_ca` or `revocation_list`.
+    pub kind: String,
+    /// Its folder or file.
+    pub name: String,
+    /// Who it is; of a revocation list, its issuer.
+    pub subject: String,
+    /// Hexadecimal; of a revocation list, its number.
+    pub serial: String,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
 }
 
 /// One certificate in use.
