@@ -52,6 +52,24 @@ fn many_first_connections_at_once_start_one_and_all_are_served() {
 }
 
 #[test]
+fn it_reads_no_more_of_the_configuration_than_it_needs() {
+    let backend = PlainHttp::start("acme").unwrap();
+    let authority = Authority::new("scenario CA").unwrap();
+    let tenants = [("acme", "*.acme.test"), ("inside", "www.acme.test"), ("globex", TERMINATE), ("other", "o.test")];
+    let setup = tenants.into_iter().fold(Setup::new(), |setup, (name, host)| {
+        let certificate = authority.server(&[host], KeyKind::Ecdsa).unwrap();
+        setup.tenant(Tenant::terminate(name, &[host], backend.address(), &certificate).line("startup: OnDemand"))
+    });
+    let router = RouterProcess::start_with_debug_log(setup).unwrap();
+    let client = TlsClient::trusting(&authority).unwrap();
+    for (name, host, tenants) in [("globex", TERMINATE, 1), ("acme", "api.acme.test", 2)] {
+        assert_eq!(client.get(router.address(), host, "/").unwrap().status, 200);
+        let (name, tenants) = (format!("tenant=\"{name}\""), format!("tenants={tenants}"));
+        router.log().wait_for(PATIENCE, &["configuration read", &name, &tenants]).unwrap();
+    }
+}
+
+#[test]
 fn a_connection_keeps_it_running_and_what_comes_meanwhile_too() {
     let backend = Echo::start().unwrap();
     let authority = Authority::new("scenario CA").unwrap();

@@ -2,6 +2,7 @@
 //! they look on a terminal. Holds no key and no file: certificates are what their terminators say of them.
 
 mod gather;
+mod overlap;
 mod screen;
 
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,19 @@ pub struct CertificateView {
     pub not_after: i64,
     /// The DNS names and IP addresses that it covers.
     pub names: Vec<String>,
+    /// Another tenant's hostname among what it covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<OverlapView>,
+}
+
+/// A hostname that clients may take for another tenant's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverlapView {
+    /// The hostname.
+    pub hostname: String,
+    /// Whose it is.
+    pub tenant: String,
 }
 
 /// `/v1/backends`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Backends, CertificateView, Certificates, TenantStatus, Tenants, TrustView};
+use super::{Backends, CertificateView, Certificates, OverlapView, TenantStatus, Tenants, TrustView};
 
 /// Everything that was told, as text. `now` in Unix seconds.
 pub fn screen(tenants: &Tenants, certificates: &Certificates, backends: &Backends, now: i64) -> String {
@@ -15,6 +15,14 @@ pub fn screen(tenants: &Tenants, certificates: &Certificates, backends: &Backend
     if !certificates.certificates.is_empty() {
         let rows = certificates.certificates.iter().map(|certificate| certificate_row(certificate, now)).collect();
         text.push_str(&table(["TENANT", "CERTIFICATE", "ENDS", "LEFT", "SERIAL", "NAMES"], rows));
+    }
+    for certificate in &certificates.certificates {
+        let Some(OverlapView { hostname, tenant }) = &certificate.overlap else { continue };
+        let (ours, name) = (&certificate.tenant, &certificate.name);
+        let _ = writeln!(
+            text,
+            "  {ours}: {name} covers {hostname} of tenant {tenant} too: clients may send that tenant's requests here"
+        );
     }
     for trust in certificates.trust.iter().filter(|trust| ends_soon(trust, now)) {
         let (kind, end, left) = (trust.kind.replace('_', " "), date(trust.not_after), left(trust.not_after - now));
@@ -190,6 +198,7 @@ mod tests {
                 not_before: 0,
                 not_after: 20 * SECONDS_PER_DAY,
                 names: vec!["a.example".into(), "192.0.2.1".into()],
+                overlap: Some(OverlapView { hostname: "a.example".into(), tenant: "b".into() }),
             }],
             trust: [5, 90]
                 .map(|days| TrustView {
@@ -225,6 +234,7 @@ pinniped  Passthrough  0       0      -                        -
 
 TENANT  CERTIFICATE  ENDS        LEFT     SERIAL  NAMES
 acme    generated    1970-01-21  20 days  0A      a.example and 1 more
+  acme: generated covers a.example of tenant b too: clients may send that tenant's requests here
   acme: client ca CN=5 of /ca.crt ends 1970-01-06: 5 days
   CA for clients of acme: /v1/ca/acme
 

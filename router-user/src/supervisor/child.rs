@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use config::Part;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -147,6 +148,16 @@ impl Child {
             self.arguments.extend(["--memory-group".into(), group.into()]);
         }
         self.memory_group = group;
+        self
+    }
+
+    /// The same, which reads no more of the file than it needs.
+    pub(super) fn reading(mut self, part: Option<Part>) -> Self {
+        if let Some(Part { identity, beside }) = part {
+            self.arguments.extend(["--uid".into(), identity.uid.to_string().into()]);
+            self.arguments.extend(["--gid".into(), identity.gid.to_string().into()]);
+            self.arguments.extend(beside.into_iter().flat_map(|name| ["--beside".into(), name.into()]));
+        }
         self
     }
 

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, LoadError, Mode, Startup, Terminate};
+use config::{Config, LoadError, Mode, Parts, Startup, Terminate};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -159,8 +159,9 @@ impl Reloader {
         drop((before, after));
         let mut retiring = Vec::new();
         let mut starting = JoinSet::new();
+        let parts = Parts::of(&config);
         for name in &replaced {
-            match self.start_successor(&config, &program, name) {
+            match self.start_successor(&config, &parts, &program, name) {
                 Coming::Now { started, former } => drop(starting.spawn(started.takes_over(former))),
                 Coming::OnDemand { former } => retiring.extend(former),
             }
@@ -204,7 +205,7 @@ impl Reloader {
     }
 
     /// Starts a terminator in the place of the one that serves, if one does.
-    fn start_successor(&mut self, config: &Config, program: &Path, name: &str) -> Coming {
+    fn start_successor(&mut self, config: &Config, parts: &Parts<'_>, program: &Path, name: &str) -> Coming {
         let socket = config.handoff_socket(name);
         let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
         let (child, retirement) =
@@ -212,6 +213,7 @@ impl Reloader {
         let former = self.terminators.insert(name.to_owned(), retirement);
         let terminate = terminate(config, name);
         let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
+        let child = child.reading(parts.part(name));
         let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
         if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
             // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
@@ -242,8 +244,9 @@ impl Reloader {
         let config = self.config.clone();
         let names: Vec<_> = config.terminator_settings().into_keys().map(str::to_owned).collect();
         if let Ok(program) = terminator::program_for(&config).inspect_err(|error| error!("terminators stay: {error}")) {
+            let parts = Parts::of(&config);
             for name in &names {
-                let (started, former) = match self.start_successor(&config, &program, name) {
+                let (started, former) = match self.start_successor(&config, &parts, &program, name) {
                     Coming::Now { started, former } => (started, former),
                     Coming::OnDemand { former } => {
                         former.into_iter().for_each(Retirement::retire);
