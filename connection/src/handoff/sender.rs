@@ -100,7 +100,7 @@ impl HandoffSender {
             let answer = |reply: ProberReply| (reply.request, reply.page);
             let question = |request| Request::Probed { request, from };
             let mut page = self.ask(question, |bytes| decode(bytes).map(answer)).await?;
-            let is_last = page.backends.is_empty() || !page.has_more;
+            let is_last = page.backends.is_empty() || !page.has_more || from >= MOST_PROBED;
             all.backends.append(&mut page.backends);
             if is_last {
                 return Ok(ProberStatus { backends: all.backends, has_more: false, ..page });
@@ -195,6 +195,9 @@ fn send_now(socket: BorrowedFd<'_>, payload: &[u8], descriptor: Option<BorrowedF
     // A seqpacket message goes as a whole or not at all (unix(7)).
     sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
+
+/// What a prober tells is taken on trust up to here: some 100 MiB, if all of it were as long as it may be.
+const MOST_PROBED: usize = 1 << 16;
 
 /// A receiver takes a message in some microseconds, so the first pause is the timer's own resolution.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);

@@ -60,8 +60,12 @@ impl Board {
             Ok(shown) => known.saw(&shown, Moment::now()),
             Err(failure) => known.saw_nothing(&failure),
         }
-        // What is known ends, too, when nobody can look.
         known.warn(Moment::now());
+    }
+
+    /// Looks at the clock: what is known ends between two looks, too.
+    pub(super) fn warn_of_ends(&self) {
+        self.backends.borrow_mut().values_mut().for_each(|known| known.warn(Moment::now()));
     }
 
     /// The tenant's other backends are there no more.

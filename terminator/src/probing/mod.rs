@@ -7,6 +7,7 @@ mod handshake;
 mod name;
 mod schedule;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use nix::unistd::geteuid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use self::board::Board;
@@ -113,13 +114,20 @@ async fn run(
     let sandbox = confinement.seal().map_err(system)?;
     info!(socket = %socket.display(), tenants = probed.len(), known = known.backends.len(), router_uid, "probing");
 
-    let board =
-        Rc::new(Board::new(sandbox, known.backends, |name| probed.iter().any(|tenant| tenant.settings.name == name)));
+    let names: HashSet<&str> = probed.iter().map(|tenant| tenant.settings.name.as_str()).collect();
+    let board = Rc::new(Board::new(sandbox, known.backends, |name| names.contains(name)));
     let (turns, handshaker) = (Rc::new(Semaphore::new(PROBES_AT_ONCE)), Rc::new(handshaker));
     for tenant in &probed {
         let (board, turns, handshaker) = (Rc::clone(&board), Rc::clone(&turns), Rc::clone(&handshaker));
         spawn_local(schedule::keep_probing(Rc::clone(tenant), board, turns, handshaker));
     }
+    let watched = Rc::clone(&board);
+    spawn_local(async move {
+        loop {
+            sleep(CLOCK_INTERVAL).await;
+            watched.warn_of_ends();
+        }
+    });
     let peers = Peers { router: router_uid, own: geteuid().as_raw() };
     // Dropping the accepting ends nothing that would have to be finished.
     let reason = tokio::select! {
@@ -163,6 +171,9 @@ fn end(supervised: bool) -> io::Result<impl Future<Output = &'static str>> {
 
 /// Each has one descriptor and some tens of KiB for up to ten seconds.
 const PROBES_AT_ONCE: usize = 64;
+
+/// Warnings are about days; for certificates that live for hours they are still in time.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// It answers within milliseconds; without its answer all backends are asked at once.
 const FORMER_PATIENCE: Duration = Duration::from_secs(1);
