@@ -72,10 +72,6 @@ pub(super) fn both(client: &ConnectionInfo, backend: &ConnectionInfo) -> Result<
     if differ & SACK != 0 {
         return Err(Fallback::Sack);
     }
-    // Our TCP has to be rid of it without waiting for a backend that does not read.
-    if client.received + backend.sent + u64::from(backend.unsent) > backend.send_window.into() {
-        return Err(Fallback::LongHello);
-    }
     // The client sends what we announced to it; it has to fit the way to the backend. The other way round the dial has
     // seen to it.
     if client.announced_segment > backend.send_segment + timestamp_bytes(backend) {
@@ -111,7 +107,6 @@ mod tests {
             sent: 0,
             unsent: 0,
             out_of_order: 0,
-            send_window: 64_240,
             unheard_for: Duration::ZERO,
         }
     }
@@ -159,8 +154,6 @@ mod tests {
             (ConnectionInfo { options: SACK, send_segment: 1460, ..fresh() }, Fallback::Timestamps),
             (ConnectionInfo { options: TIMESTAMPS, ..fresh() }, Fallback::Sack),
             (ConnectionInfo { send_segment: 1440, ..fresh() }, Fallback::SegmentSize),
-            (ConnectionInfo { send_window: 516, ..fresh() }, Fallback::LongHello),
-            (ConnectionInfo { send_window: 600, unsent: 84, ..fresh() }, Fallback::LongHello),
             (
                 ConnectionInfo { options: TIMESTAMPS | SACK | MICROSECOND_TIMESTAMPS, ..fresh() },
                 Fallback::MicrosecondTimestamps,

@@ -39,7 +39,7 @@ label_set! {
         ReceiveOffload = "receive_offload",
         /// IP options.
         IpOptions = "ip_options",
-        /// More bytes are waiting than are sent in one go, or than the backend has room for.
+        /// More bytes are waiting than are sent in one go.
         LongHello = "long_hello",
         /// All places for flows are taken.
         MapFull = "map_full",

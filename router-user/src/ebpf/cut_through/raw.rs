@@ -41,8 +41,6 @@ pub(super) struct ConnectionInfo {
     pub(super) unsent: u32,
     /// Segments that arrived out of order.
     pub(super) out_of_order: u32,
-    /// Bytes that the peer takes from what it has acknowledged on.
-    pub(super) send_window: u32,
     /// Since the last acknowledgement of the peer.
     pub(super) unheard_for: Duration,
 }
@@ -115,8 +113,8 @@ pub(super) fn has_ip_options(socket: impl AsFd) -> bool {
 pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
     let mut info = [0_u8; 256];
     let length = read_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
-    if length < 232 {
-        // tcpi_rcv_ooopack and tcpi_snd_wnd came with Linux 5.4.
+    if length < 228 {
+        // tcpi_rcv_ooopack came with Linux 5.4.
         return Err(io::ErrorKind::Unsupported.into());
     }
     let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
@@ -136,7 +134,6 @@ pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
         sent: long(200).wrapping_sub(long(208)),
         unsent: word(144),
         out_of_order: word(224),
-        send_window: word(228),
         unheard_for: Duration::from_millis(word(56).into()),
     })
 }
