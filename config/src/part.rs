@@ -134,7 +134,7 @@ tenants:
     tls: { certificates: [{ secretDir: /wide-2 }] }
     backends: [{ address: "127.0.0.1:1" }]
   - { name: inside, hostnames: ["api.wide.example"], mode: Passthrough, backends: [{ address: "127.0.0.1:2" }] }
-  - { name: rest, hostnames: ["rest.example"], mode: Passthrough, backends: [{ address: "127.0.0.1:3" }] }
+  - { name: rest, hostnames: ["other.example"], mode: Passthrough, backends: [{ address: "127.0.0.1:3" }] }
 "#;
 
     fn names(config: &Config) -> Vec<&str> {

@@ -167,7 +167,7 @@ pub struct Direction {
     pub packets: u64,
     /// Progress: the first packet, CLOCK_MONOTONIC_COARSE in nanoseconds; 0 before it.
     pub first: u64,
-    /// Progress: the last packet.
+    /// Progress: the last packet with payload, FIN or RST, or the first one.
     pub last: u64,
     /// Progress: behind the highest sequence number that was sent within the receiver's window.
     pub sent: u32,

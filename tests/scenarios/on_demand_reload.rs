@@ -1,5 +1,5 @@
 //! Tenants whose terminators are started by connections, added, changed, given another `startup` and removed by reloads,
-//! asleep and running. A reload starts none of them and resets nobody.
+//! asleep and running. A reload wakes nobody and resets nobody, and once it is told of, everybody is served as it says.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -66,7 +66,8 @@ fn startup_changes_asleep_and_running() {
     let former = scene.router.terminator_pid("acme").unwrap();
     let mut established = scene.connect(TERMINATE);
 
-    // Running, and from now on by demand, for a second: nobody takes the former one's place until somebody asks.
+    // Running, and from now on by demand: another one takes its place at once, and stops a second after the last
+    // connection.
     scene.reload(&on_demand.replace("idleStop: 10m", "idleStop: 1s"));
     ping(&mut established);
     drop(established);

@@ -42,8 +42,12 @@ pub(super) unsafe fn note(flow: *mut Flow, this: *mut Direction, other: *mut Dir
         let now = bpf_ktime_get_coarse_ns();
         if (*this).first == 0 {
             (*this).first = now;
+            (*this).last = now;
         }
-        (*this).last = now;
+        // Keepalives and the probes of a window that is shut keep no idle connection alive, as they do not under a relay.
+        if segment.payload != 0 || segment.flags & (FIN | RST) != 0 {
+            (*this).last = now;
+        }
         (*this).packets += 1;
         (*this).bytes += u64::from(segment.payload);
         if segment.flags & SYN != 0 {

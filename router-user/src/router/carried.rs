@@ -71,10 +71,10 @@ impl CarriedConnections {
     }
 
     /// It is relayed after all.
-    fn returned(&self, worker: &Rc<Worker>, place: Place, client: TcpStream, backend: TcpStream) {
+    fn returned(&self, worker: &Rc<Worker>, place: Place, (client, backend): (TcpStream, TcpStream), reason: Fallback) {
         let Some(connection) = self.by_place.borrow_mut().remove(&place) else { return };
         worker.counters.cut_through.fetch_sub(1, Ordering::Relaxed);
-        worker.counters.fallback(Fallback::AcknowledgementUnseen);
+        worker.counters.fallback(reason);
         tokio::task::spawn_local(passthrough::resume(worker.clone(), connection, client, backend));
     }
 
@@ -106,7 +106,9 @@ pub(super) async fn accompany(worker: Rc<Worker>, mut ends: Ends) {
         for (place, fate) in heard.drain(..) {
             match fate {
                 Fate::Ended(end) => worker.carried.ended(&worker, place, &end),
-                Fate::Returned { client, backend } => worker.carried.returned(&worker, place, client, backend),
+                Fate::Returned { client, backend, reason } => {
+                    worker.carried.returned(&worker, place, (client, backend), reason);
+                }
             }
         }
         if let (true, Some(cut_through)) = (is_draining, worker.shared.cut_through.carrier()) {

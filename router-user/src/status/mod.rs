@@ -108,7 +108,7 @@ pub struct KernelProgram {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Certificates {
-    /// Of all tenants whose terminator answers.
+    /// Of all tenants whose terminator answers, then those of probed backends.
     pub certificates: Vec<CertificateView>,
     /// What else ends: issuers, CAs that are trusted or told, revocation lists.
     pub trust: Vec<TrustView>,
@@ -140,7 +140,7 @@ pub struct TrustView {
 pub struct CertificateView {
     /// Whose it is.
     pub tenant: String,
-    /// What the operator calls it.
+    /// What the operator calls it; of a probed backend `backend` and its address.
     pub name: String,
     /// Hexadecimal.
     pub serial: String,

@@ -23,7 +23,7 @@ use super::seat::{NotReplaced, Seat, Upgrade, take_seat};
 use crate::supervision::Line;
 
 /// What a child is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     Router,
@@ -32,6 +32,8 @@ pub(super) enum Role {
     Terminator {
         tenant: String,
     },
+    /// Looks at the certificates of Passthrough tenants' backends.
+    Prober,
 }
 
 /// A child that is kept running.
@@ -92,19 +94,7 @@ impl Child {
     pub(super) fn router(program: &Path, config_file: &Path, seat: Seat, roster: &Roster) -> Self {
         let arguments = vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()];
         let (_never, retired) = watch::channel(false);
-        Self {
-            role: Role::Router,
-            program: program.into(),
-            arguments,
-            retired,
-            seat: Some(seat),
-            memory_group: None,
-            on_demand: None,
-            is_wanted: true,
-            has_successor: false,
-            running: None,
-            roster: roster.clone(),
-        }
+        Self { seat: Some(seat), ..Self::new(Role::Router, program, arguments, retired, roster) }
     }
 
     pub(super) fn terminator(
@@ -126,7 +116,23 @@ impl Child {
         ];
         let (retire, retired) = watch::channel(false);
         let role = Role::Terminator { tenant: tenant.to_owned() };
-        let child = Self {
+        (Self::new(role, program, arguments, retired, roster), Retirement(retire))
+    }
+
+    pub(super) fn prober(program: &Path, config_file: &Path, roster: &Roster) -> (Self, Retirement) {
+        let arguments = vec!["probe".into(), "--config".into(), config_file.into(), "--supervised".into()];
+        let (retire, retired) = watch::channel(false);
+        (Self::new(Role::Prober, program, arguments, retired, roster), Retirement(retire))
+    }
+
+    fn new(
+        role: Role,
+        program: &Path,
+        arguments: Vec<OsString>,
+        retired: watch::Receiver<bool>,
+        roster: &Roster,
+    ) -> Self {
+        Self {
             role,
             program: program.into(),
             arguments,
@@ -138,8 +144,7 @@ impl Child {
             has_successor: false,
             running: None,
             roster: roster.clone(),
-        };
-        (child, Retirement(retire))
+        }
     }
 
     /// The same, with its memory limited in this cgroup, if there is one.
@@ -164,6 +169,11 @@ impl Child {
     /// The same, but only when it is asked for.
     pub(super) fn on_demand(self, on_demand: OnDemand) -> Self {
         Self { on_demand: Some(on_demand), is_wanted: false, ..self }
+    }
+
+    /// The same, asked for already.
+    pub(super) fn at_once(self) -> Self {
+        Self { is_wanted: true, ..self }
     }
 
     /// The same, of which a process runs already.
@@ -326,7 +336,7 @@ impl Child {
 impl Role {
     fn stops_at(&self) -> StopPhase {
         match self {
-            Self::Router | Self::FormerRouter => StopPhase::Router,
+            Self::Router | Self::FormerRouter | Self::Prober => StopPhase::Router,
             Self::Terminator { .. } => StopPhase::Terminators,
         }
     }
@@ -338,6 +348,7 @@ impl std::fmt::Display for Role {
             Self::Router => write!(f, "router"),
             Self::FormerRouter => write!(f, "former router"),
             Self::Terminator { tenant } => write!(f, "terminator/{tenant}"),
+            Self::Prober => write!(f, "prober"),
         }
     }
 }

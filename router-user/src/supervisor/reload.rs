@@ -73,6 +73,8 @@ pub(super) struct Reloader {
     pub(super) seat: Seat,
     /// Of the terminators in service, by their tenants.
     pub(super) terminators: HashMap<String, Retirement>,
+    /// Of the prober, where there is one.
+    pub(super) prober: Option<Retirement>,
     pub(super) news: UnboundedSender<News>,
     pub(super) demands: Demands,
     pub(super) groups: MemoryGroups,
@@ -157,16 +159,21 @@ impl Reloader {
         let gone: Vec<String> =
             self.terminators.keys().filter(|name| !after.contains_key(name.as_str())).cloned().collect();
         drop((before, after));
+        let probes_others = self.config.prober_settings() != config.prober_settings();
         let mut retiring = Vec::new();
         let mut starting = JoinSet::new();
         let parts = Parts::of(&config);
         for name in &replaced {
             match self.start_successor(&config, &parts, &program, name) {
                 Coming::Now { started, former } => drop(starting.spawn(started.takes_over(former))),
-                Coming::OnDemand { former } => retiring.extend(former),
+                Coming::OnDemand => {}
             }
         }
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
+        if probes_others {
+            // Nobody's connection waits for it.
+            tokio::spawn(self.replace_prober(&config, &program));
+        }
         (self.config, self.text) = (config, text);
         let deadline = Instant::now() + TERMINATOR_PATIENCE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, starting.join_next()).await {
@@ -215,13 +222,19 @@ impl Reloader {
         let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
         let child = child.reading(parts.part(name));
         let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
-        if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
-            // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
-            let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
-            let _ = self.news.send(News::Start(child.on_demand(on_demand)));
-            return Coming::OnDemand { former };
+        if terminate.is_none_or(|terminate| terminate.startup == Startup::Always) {
+            let _ = self.news.send(News::Start(child));
+            return Coming::Now { started, former };
         }
-        let _ = self.news.send(News::Start(child));
+        let child =
+            child.on_demand(OnDemand::new(self.demands.follow(name), started.socket.clone(), self.news.clone()));
+        if started.before.is_none() {
+            // Asleep: the former one goes before anybody can ask for both.
+            former.into_iter().for_each(Retirement::retire);
+            let _ = self.news.send(News::Start(child));
+            return Coming::OnDemand;
+        }
+        let _ = self.news.send(News::Start(child.at_once()));
         Coming::Now { started, former }
     }
 
@@ -248,10 +261,7 @@ impl Reloader {
             for name in &names {
                 let (started, former) = match self.start_successor(&config, &parts, &program, name) {
                     Coming::Now { started, former } => (started, former),
-                    Coming::OnDemand { former } => {
-                        former.into_iter().for_each(Retirement::retire);
-                        continue;
-                    }
+                    Coming::OnDemand => continue,
                 };
                 let mut taking_over = tokio::spawn(started.takes_over(former));
                 match timeout(TERMINATOR_PATIENCE, &mut taking_over).await {
@@ -264,6 +274,9 @@ impl Reloader {
                     }
                 }
             }
+        }
+        if let Ok(program) = terminator::program_for(&config) {
+            self.replace_prober(&config, &program).await;
         }
         let _ = handing_over.await;
         info!(terminators = names.len(), took = ?began.elapsed(), "upgraded; the supervisor follows");
@@ -340,9 +353,7 @@ enum Coming {
         former: Option<Retirement>,
     },
     /// When it is asked for.
-    OnDemand {
-        former: Option<Retirement>,
-    },
+    OnDemand,
 }
 
 /// A terminator that was started in the place of another one, or of none.
@@ -375,14 +386,14 @@ fn terminate<'c>(config: &'c Config, tenant: &str) -> Option<&'c Terminate> {
 }
 
 /// Tells two files at the same path apart, as long as the first one has not been removed before the second was made.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Starting one takes tens of milliseconds; one that cannot start must not keep the others' changes back for long.
-const TERMINATOR_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TERMINATOR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reading 100,000 tenants takes the router less than a second.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
 
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -18,15 +18,15 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// The stage of something in use.
-    pub(crate) fn of(ending: &Ending, now: Moment) -> Option<Self> {
-        let stage = Self::between(ending.not_before, ending.not_after, now)?;
+    pub(crate) fn of_ending(ending: &Ending, now: Moment) -> Option<Self> {
+        let stage = Self::of(ending.not_before, ending.not_after, now)?;
         // Revocation lists are made anew all the time, and many at the last moment.
         let is_early = ending.kind == EndingKind::RevocationList && stage < Self::Day;
         (!is_early).then_some(stage)
     }
 
     /// Certificates that live for hours or days are renewed late in their life, so for them fractions count.
-    fn between(not_before: i64, not_after: i64, now: Moment) -> Option<Self> {
+    pub(crate) fn of(not_before: i64, not_after: i64, now: Moment) -> Option<Self> {
         let life = not_after.saturating_sub(not_before);
         let left = not_after.saturating_sub(now.0);
         let below = |days: i64, fraction: i64| left < (days * SECONDS_PER_DAY).min(life / fraction);
@@ -65,7 +65,7 @@ impl ExpiryWatch {
         self.told.retain(|(told, _)| endings.contains(told));
         let mut warnings = Vec::new();
         for ending in endings {
-            let Some(stage) = Stage::of(ending, now) else { continue };
+            let Some(stage) = Stage::of_ending(ending, now) else { continue };
             match self.told.iter_mut().find(|(told, _)| told == ending) {
                 Some((_, told)) if *told >= stage => continue,
                 Some((_, told)) => *told = stage,
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn stages_are_days_for_long_lives_and_fractions_for_short_ones() {
-        let stage = |life: i64, left: i64| Stage::between(0, life, Moment(life - left));
+        let stage = |life: i64, left: i64| Stage::of(0, life, Moment(life - left));
         assert_eq!(stage(90 * DAY, 30 * DAY), None);
         assert_eq!(stage(90 * DAY, 30 * DAY - 1), Some(Stage::Month));
         assert_eq!(stage(90 * DAY, 7 * DAY - 1), Some(Stage::Week));
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn a_revocation_list_is_told_of_on_its_last_day() {
         let list = ending(EndingKind::RevocationList, "01");
-        assert_eq!(Stage::of(&list, Moment(84 * DAY)), None);
-        assert_eq!(Stage::of(&list, Moment(90 * DAY - 1)), Some(Stage::Day));
-        assert_eq!(Stage::of(&list, Moment(90 * DAY + 1)), Some(Stage::Expired));
+        assert_eq!(Stage::of_ending(&list, Moment(84 * DAY)), None);
+        assert_eq!(Stage::of_ending(&list, Moment(90 * DAY - 1)), Some(Stage::Day));
+        assert_eq!(Stage::of_ending(&list, Moment(90 * DAY + 1)), Some(Stage::Expired));
     }
 }

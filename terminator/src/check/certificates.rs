@@ -68,7 +68,7 @@ pub(super) fn warn_of_expiry(certificates: &[ServedCertificate], now: Moment, no
 
 /// Near enough to speak of it, and not come yet.
 pub(super) fn ends_soon(ending: &Ending, now: Moment) -> bool {
-    Stage::of(ending, now).is_some_and(|stage| stage < Stage::Expired)
+    Stage::of_ending(ending, now).is_some_and(|stage| stage < Stage::Expired)
 }
 
 /// The command that shows what is wrong with files that cannot be used.

@@ -91,6 +91,8 @@ const MAX_HELLO: u64 = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn usual() -> ConnectionInfo {
@@ -105,6 +107,7 @@ mod tests {
             sent: 0,
             unsent: 0,
             out_of_order: 0,
+            unheard_for: Duration::ZERO,
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::fallback::Fallback;
 use super::record::Identity;
 
 /// A flow's place in the table, for as long as it is that flow's.
@@ -21,13 +22,14 @@ pub type EndSender = UnboundedSender<(Place, Fate)>;
 pub enum Fate {
     /// It is over.
     Ended(FlowEnd),
-    /// The programs do not see the backend's packets. Nothing has passed them but the client's acknowledgements, and both
-    /// sockets are as if the router had brought the client's first bytes to the backend itself.
+    /// It cannot be carried after all. Nothing has passed the programs but the client's acknowledgements, and both sockets are as if the router had brought the client's first bytes to the backend itself.
     Returned {
         /// The client's.
         client: TcpStream,
         /// The backend's.
         backend: TcpStream,
+        /// Why.
+        reason: Fallback,
     },
 }
 

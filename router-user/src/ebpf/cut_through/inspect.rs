@@ -31,7 +31,7 @@ pub struct CarriedFlow {
     pub client_to_backend: u64,
     /// Bytes that the client has got.
     pub backend_to_client: u64,
-    /// Since the last packet of either end.
+    /// Since either end has sent anything but acknowledgements.
     pub silent: Duration,
     place: u32,
 }

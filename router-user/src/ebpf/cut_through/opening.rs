@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 
+use super::fallback::Fallback;
 use super::flows::Fate;
 use super::install::spoke;
 use super::raw::{self, Repair};
@@ -39,8 +40,11 @@ impl Opening {
         Self { _counted: Counted::new(state), client, backend, start, brought: start, forward, since }
     }
 
-    pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
+    /// How long the backend has acknowledged nothing. One that has no room for more answers all the same
+    /// (RFC 9293 section 3.8.6.1).
+    pub(super) fn unheard_for(&self) -> Duration {
+        let unheard_for = raw::connection_info(&self.backend).map_or(Duration::MAX, |info| info.unheard_for);
+        unheard_for.min(self.since.elapsed())
     }
 
     /// Sends the backend what has arrived in the client's socket and was not sent yet; whether there was anything. The
@@ -87,13 +91,13 @@ impl Opening {
 
     /// Both sockets as if the router had brought the client's bytes itself, for the relay. The flow's keys must be gone, and
     /// nothing but acknowledgements of the client may have passed the programs.
-    pub(super) fn take_back(self) -> io::Result<Fate> {
+    pub(super) fn take_back(self, reason: Fallback) -> io::Result<Fate> {
         raw::set_repair(&self.client, Repair::OffWithoutProbe)?;
         let mut brought = vec![0; self.brought.wrapping_sub(self.start) as usize];
         // A FIN among them has a number and no byte.
         rustix::net::recv(&self.client, &mut brought[..], RecvFlags::DONTWAIT)?;
         SockRef::from(&self.backend).set_linger(None)?;
-        Ok(Fate::Returned { client: self.client.into(), backend: self.backend.into() })
+        Ok(Fate::Returned { client: self.client.into(), backend: self.backend.into(), reason })
     }
 
     /// Behind the last byte that was brought, in the client's numbers.

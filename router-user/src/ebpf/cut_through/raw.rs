@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
+use std::time::Duration;
 
 use router_common::cut_through::{Address, FlowKey, Sighting};
 
@@ -40,6 +41,8 @@ pub(super) struct ConnectionInfo {
     pub(super) unsent: u32,
     /// Segments that arrived out of order.
     pub(super) out_of_order: u32,
+    /// Since the last acknowledgement of the peer.
+    pub(super) unheard_for: Duration,
 }
 
 /// TCPI_OPT_*.
@@ -131,6 +134,7 @@ pub(super) fn connection_info(socket: impl AsFd) -> io::Result<ConnectionInfo> {
         sent: long(200).wrapping_sub(long(208)),
         unsent: word(144),
         out_of_order: word(224),
+        unheard_for: Duration::from_millis(word(56).into()),
     })
 }
 

@@ -9,7 +9,8 @@ use tracing::{debug, info};
 
 use super::{ACKNOWLEDGEMENT_UNSEEN, Collector, LINGER, monotonic_ns};
 use crate::ebpf::cut_through::ending::reset_both;
-use crate::ebpf::cut_through::flow::Owner;
+use crate::ebpf::cut_through::fallback::Fallback;
+use crate::ebpf::cut_through::flow::{NewFlow, Owner};
 use crate::ebpf::cut_through::flows::{FlowOutcome, Place};
 use crate::ebpf::cut_through::opening::Opening;
 use crate::ebpf::cut_through::raw;
@@ -51,7 +52,7 @@ impl Collector {
         };
         let fate = match (flow.opening.take(), std::mem::replace(&mut flow.owner, Owner::Told)) {
             (Some(opening), Owner::Worker(worker)) if waited.is_ok() && untouched(&opening) => {
-                match opening.take_back() {
+                match opening.take_back(doubt.reason()) {
                     Ok(fate) => worker.send((Place { index: place, generation: flow.generation }, fate)).map_err(drop),
                     Err(error) => {
                         debug!(%error, client = %flow.client, "cut-through: take a connection back");
@@ -80,26 +81,18 @@ impl Collector {
                 continue;
             }
             let table = &self.state.table;
-            let [client, backend] = [CLIENT, BACKEND].map(|which| table.direction(*place, which, field::last));
             if table.stage(*place) == LifeStage::Ending as u16 {
                 aborted.push((*place, FlowOutcome::Drained));
-            } else if let Some(opening) = &flow.opening {
-                if !table.pending(*place) {
-                    acknowledged.push(*place);
-                } else if opening.age() > HELLO_PATIENCE {
-                    aborted.push((*place, FlowOutcome::BackendSilent));
-                }
-            } else if table.ended(*place) {
+            } else if flow.opening.is_some() && !table.pending(*place) {
+                acknowledged.push(*place);
+            } else if flow.opening.as_ref().is_some_and(|opening| opening.unheard_for() > HELLO_PATIENCE) {
+                aborted.push((*place, FlowOutcome::BackendSilent));
+            } else if flow.opening.is_none() && table.ended(*place) {
                 if !self.doubtful.iter().any(|(_, doubtful)| doubtful == place) {
                     ended.push(*place);
                 }
-            } else {
-                let last = client.max(backend);
-                let patience = u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
-                // Without patience is who lost its sockets with a former process, perhaps before its first packet.
-                if patience == 0 || last != 0 && now.saturating_sub(last) > patience {
-                    aborted.push((*place, FlowOutcome::IdleTimeout));
-                }
+            } else if self.is_idle(*place, flow, now) {
+                aborted.push((*place, FlowOutcome::IdleTimeout));
             }
         }
         self.close(&acknowledged);
@@ -124,6 +117,15 @@ impl Collector {
             programs.detach();
             info!("cut-through: the last flow has ended");
         }
+    }
+
+    /// `now` is CLOCK_MONOTONIC_COARSE in nanoseconds.
+    fn is_idle(&self, place: u32, flow: &NewFlow, now: u64) -> bool {
+        let [client, backend] = [CLIENT, BACKEND].map(|which| self.state.table.direction(place, which, field::last));
+        let last = client.max(backend);
+        let patience = u64::try_from(flow.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+        // Without patience is who lost its sockets with a former process, perhaps before its first packet.
+        patience == 0 || last != 0 && now.saturating_sub(last) > patience
     }
 
     /// Ends a flow: both ends get a RST that they believe.
@@ -152,6 +154,15 @@ pub(super) enum Doubt {
     AcknowledgementUnseen,
     /// Bytes of the backend have reached our TCP.
     BackendSpoke,
+}
+
+impl Doubt {
+    fn reason(self) -> Fallback {
+        match self {
+            Self::AcknowledgementUnseen => Fallback::AcknowledgementUnseen,
+            Self::BackendSpoke => Fallback::BackendSpoke,
+        }
+    }
 }
 
 /// A backend that was just connected to and then does not acknowledge.

@@ -62,8 +62,8 @@ impl Flow<'_> {
                 collector.turn(TURN, None);
                 match ends.try_recv() {
                     Ok((_place, Fate::Ended(end))) => break Ok(end),
-                    Ok((_place, Fate::Returned { .. })) => {
-                        break Err("the programs do not see the backend's packets".to_owned());
+                    Ok((_place, Fate::Returned { reason, .. })) => {
+                        break Err(format!("the connection was given back: {}", reason.label()));
                     }
                     Err(_) if client.is_finished() && backend.is_finished() && self.late() => {
                         break Err("the programs have not told of the end".to_owned());
