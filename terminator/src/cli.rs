@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::check::check;
+use crate::probing::probe;
 use crate::start::{Request, StartError, run};
 
 /// Ends the TLS of one tenant of sni-router; holds this tenant's keys and nobody else's.
@@ -57,6 +58,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the certificates of Passthrough tenants' backends (certificateProbe), in the foreground. Holds no key.
+    ///
+    /// `sni-router run` starts this itself where a tenant has a certificateProbe; alone it is for Kubernetes, beside a
+    /// router with the same runtimeDir. Started as root, it becomes a user of its own first.
+    Probe {
+        /// The configuration file (YAML), the same as the router's.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// End when the standard input does: the supervisor is gone.
+        #[arg(long, hide = true)]
+        supervised: bool,
+    },
     /// Try from inside the confinement what somebody who has taken a terminator over would try. Only in debug builds.
     #[cfg(debug_assertions)]
     #[command(hide = true)]
@@ -104,6 +117,9 @@ impl Cli {
                     Ok(false) => ExitCode::from(INPUT_IS_WRONG),
                     Err(error) => end(&error),
                 };
+            }
+            Command::Probe { config, supervised } => {
+                return probe(&config, supervised).err().map_or(ExitCode::SUCCESS, |error| end(&error));
             }
             #[cfg(debug_assertions)]
             Command::Attempt { config: Some(config), tenant, socket, attempts } => Request {

@@ -15,6 +15,7 @@ mod generated;
 mod identity;
 mod live_tls;
 mod outcome;
+mod probing;
 mod reload;
 mod serving;
 mod start;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use tests::binaries::workspace_folder;
 use tests::client_tools::{Tool, require};
+use tests::fakes::ShopWindow;
 use tests::router_process::RouterProcess;
 use tests::setup::{Setup, Tenant};
 
@@ -33,11 +34,19 @@ fn every_metric_of_the_alert_rules_is_on_the_page() {
     let tenant = Tenant::terminate("acme", &[TERMINATE], tenants.terminate_backend.address(), &tenants.acme)
         .backend_named("localhost", tenants.terminate_backend.address().port())
         .backend_tls(&format!("pins: [\"{}\"]", "00".repeat(32)), None);
-    let router = RouterProcess::start(Setup::new().tenant(tenant)).unwrap();
+    let shown = ShopWindow::start(&tenants.acme, None, 0).unwrap();
+    let probed = Tenant::passthrough("probed", &["probed.test"], shown.address()).line("certificateProbe: 1h");
+    let router = RouterProcess::start(Setup::new().tenant(tenant).tenant(probed)).unwrap();
+    router.wait_for_metric("sni_router_certificate_probe_ok", &[("tenant", "probed")], 1.0).unwrap();
     router.wait_for_metric("sni_router_name_answered", &[("name", "localhost")], 1.0).unwrap();
     let page = router.metrics().unwrap();
     for metric in metrics {
-        let labels = if metric.starts_with("sni_router_name_") { ("name", "localhost") } else { ("tenant", "acme") };
-        assert!(page.has(metric, &[labels]), "{metric} is not on the page");
+        let labels: &[_] = match metric {
+            "sni_router_certificate_prober_up" => &[],
+            name if name.starts_with("sni_router_name_") => &[("name", "localhost")],
+            name if name.contains("certificate") && name.starts_with("sni_router_") => &[("tenant", "probed")],
+            _ => &[("tenant", "acme")],
+        };
+        assert!(page.has(metric, labels), "{metric} is not on the page");
     }
 }

@@ -10,6 +10,7 @@ mod backend_names;
 mod backend_unavailable;
 mod backends;
 mod bulk_transfer;
+mod certificate_probe;
 mod certificates;
 mod check;
 mod client_address;

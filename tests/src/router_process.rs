@@ -190,6 +190,11 @@ impl RouterProcess {
         self.child(&["serve", "--tenant", tenant])
     }
 
+    /// The process that looks at backends' certificates, once it runs.
+    pub fn prober_pid(&self) -> Result<Pid> {
+        self.child(&["probe", "--config"])
+    }
+
     /// All processes, the supervisor first.
     pub fn pids(&self) -> Result<Vec<Pid>> {
         let supervisor = self.supervisor_pid()?;

@@ -39,6 +39,10 @@ pub(crate) struct TenantFile {
     /// turn is its.
     #[serde(default)]
     pub(crate) health_check: Field<HealthCheckFile>,
+    /// How often its backends are asked for their certificates, whose ends become metrics and warnings. Default: never.
+    /// Only for `mode: Passthrough`; each address of a backend gets a TLS handshake for the first exact hostname.
+    #[serde(default)]
+    pub(crate) certificate_probe: Field<Text<Span>>,
     /// Limit of connecting, over all backends that are tried for one connection.
     #[serde(default)]
     #[schemars(extend("default" = CONNECT_TIMEOUT))]

@@ -72,6 +72,16 @@ impl Config {
         handoff_socket(&self.runtime_dir, name)
     }
 
+    /// The uid that the router drops to when it is started as root; `None` where `user` is a name, whose uid is the
+    /// system's knowledge.
+    pub(crate) fn known_router_uid(&self) -> Option<u32> {
+        match &self.user {
+            Some(User::Id(uid)) => Some(*uid),
+            Some(User::Name(_)) => None,
+            None => Some(crate::DEFAULT_ROUTER_UID),
+        }
+    }
+
     /// The folder of a tenant's generated CA and certificate, which its uid alone can enter.
     pub fn generated_dir(&self, name: &str) -> PathBuf {
         self.state_dir.join("generated").join(name)

@@ -22,6 +22,8 @@ pub struct Tenant {
     pub balance: Balance,
     /// How backends are probed; `None` means not at all.
     pub health_check: Option<HealthCheck>,
+    /// How often backends are asked for their certificates; `None` means never, as always under Terminate.
+    pub certificate_probe: Option<Duration>,
     /// Limit of the dial, over all backends that are tried for one connection.
     pub connect_timeout: Duration,
     /// Bounds of what it may use.

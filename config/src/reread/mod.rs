@@ -12,10 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::items::Items;
-use crate::DEFAULT_ROUTER_UID;
 use crate::error::LoadError;
 use crate::hostname::HostnamePattern;
-use crate::model::{Config, Fallback, Identity, Listener, Mode, Tenant, User};
+use crate::model::{Config, Fallback, Identity, Listener, Mode, Tenant};
 use crate::uid::allot;
 use crate::yaml::MAX_TEXT_BYTES;
 
@@ -55,6 +54,7 @@ impl Config {
         next.listeners = next.with_places_of(&read)?;
         next.claims_are_unique().then_some(())?;
         next.allot_uids()?;
+        (next.probed().next().is_none() || next.prober_identity().is_some()).then_some(())?;
         Some(next)
     }
 
@@ -96,11 +96,7 @@ impl Config {
 
     /// Gives each tenant without a uid of its own choice the one that the whole of the names says.
     fn allot_uids(&mut self) -> Option<()> {
-        let router = match &self.user {
-            Some(User::Id(uid)) => Some(*uid),
-            Some(User::Name(_)) => None,
-            None => Some(DEFAULT_ROUTER_UID),
-        };
+        let router = self.known_router_uid();
         let taken: HashSet<u32> = self.tenants.iter().filter_map(|tenant| own_uid(tenant)).chain(router).collect();
         let tenants = self.tenants.clone();
         let names = tenants.iter().filter(|tenant| wants_uid(tenant)).map(|tenant| tenant.name.as_str());

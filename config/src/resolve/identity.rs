@@ -7,7 +7,7 @@ use super::seen::Seen;
 use crate::DEFAULT_ROUTER_UID;
 use crate::error::Position;
 use crate::file::{ConfigFile, MAX_ID, ModeFile, TenantFile, UID_RANGE, UserFile};
-use crate::model::{Identity, Sandbox, UidRange};
+use crate::model::{Config, Identity, Sandbox, UidRange};
 use crate::uid::allot;
 
 /// The uids that the file leaves to the router to choose.
@@ -75,6 +75,18 @@ pub(super) fn identities<'f>(context: &Context<'_>, file: &'f ConfigFile, range:
         allotted
     });
     Identities { allotted: allotted.unwrap_or_default() }
+}
+
+/// That there is a uid for the process that probes certificates, where there is to be one.
+pub(super) fn of_the_prober(context: &Context<'_>, file: &ConfigFile, config: &Config) -> Option<()> {
+    if config.probed().next().is_none() || config.prober_identity().is_some() {
+        return Some(());
+    }
+    let UidRange { first, last } = config.uid_range;
+    let message = format!("[{first}, {last}] has no uid left for the process behind certificateProbe: widen it");
+    let at = if file.uid_range.is_missing() { context.at } else { file.uid_range.at() };
+    context.report.error(at, &context.path.field("uidRange"), message);
+    None
 }
 
 /// Checks one tenant's own uid and gid; says whether a uid is left to choose.

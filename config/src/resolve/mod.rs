@@ -51,7 +51,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
     let tenants = tenant::tenants(&context, file, &identities);
 
     let runtime_dir = runtime_dir?;
-    Some(Config {
+    let config = Config {
         state_dir: state_dir?.unwrap_or_else(|| runtime_dir.clone()),
         runtime_dir,
         workers: workers?,
@@ -64,5 +64,7 @@ pub(crate) fn config(field: &Field<ConfigFile>, report: &Report) -> Option<Confi
         access_log: access_log?,
         listeners: listeners?,
         tenants: tenants?.into_iter().map(Arc::new).collect(),
-    })
+    };
+    identity::of_the_prober(&context, file, &config)?;
+    Some(config)
 }

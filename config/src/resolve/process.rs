@@ -9,6 +9,7 @@ use super::context::{Context, or_default};
 use crate::field::Field;
 use crate::file::{ConfigFile, DataPathFile, MAX_WORKERS, ModeFile, RUNTIME_DIR, SandboxPolicyFile, UserFile};
 use crate::model::{AccessLogPath, DataPath, SandboxPolicy, User, handoff_socket};
+use crate::probed::prober_socket;
 use crate::text::Text;
 
 /// The folder of the sockets; every tenant's socket fits a Unix address.
@@ -16,14 +17,12 @@ pub(super) fn runtime_dir(context: &Context<'_>, file: &ConfigFile) -> Option<Pa
     let field = &file.runtime_dir;
     let folder = if field.is_missing() { Path::new(RUNTIME_DIR) } else { &field.value()?.0.0 };
     let tenants = file.tenants.value().map(Vec::as_slice).unwrap_or_default();
-    let longest = tenants
-        .iter()
-        .filter_map(Field::value)
-        .filter(|tenant| matches!(tenant.mode.value(), Some(ModeFile::Terminate)))
-        .filter_map(|tenant| tenant.name.value())
-        .max_by_key(|name| name.0.0.len());
-    if let Some(Text(name)) = longest {
-        let socket = handoff_socket(folder, &name.0);
+    let tenants = || tenants.iter().filter_map(Field::value);
+    let terminated = tenants().filter(|tenant| matches!(tenant.mode.value(), Some(ModeFile::Terminate)));
+    let longest = terminated.filter_map(|tenant| tenant.name.value()).max_by_key(|name| name.0.0.len());
+    let handoff = longest.map(|Text(name)| handoff_socket(folder, &name.0));
+    let prober = tenants().any(|tenant| !tenant.certificate_probe.is_missing()).then(|| prober_socket(folder));
+    if let Some(socket) = handoff.into_iter().chain(prober).max_by_key(|socket| socket.as_os_str().len()) {
         let bytes = socket.as_os_str().as_bytes().len();
         if bytes > MAX_SOCKET_PATH_BYTES {
             let socket = socket.display();

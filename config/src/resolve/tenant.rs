@@ -1,6 +1,7 @@
 //! Tenants of the file to those of the model.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::backend_tls::{self, backend_tls};
 use super::context::{Context, or_default};
@@ -66,6 +67,7 @@ fn tenant(
     });
     let backends = backends(context, file);
     let health_check = health_check(context, file);
+    let certificate_probe = certificate_probe(context, file);
     let connect_timeout =
         context.duration(&file.connect_timeout, "connectTimeout", CONNECT_TIMEOUT, SHORTEST_CONNECT..=LONGEST_CONNECT);
     let idle_timeout = context.duration(&file.idle_timeout, "idleTimeout", IDLE_TIMEOUT, SHORTEST_IDLE..=LONGEST_IDLE);
@@ -83,6 +85,7 @@ fn tenant(
         backends: backends?,
         balance: balance(*or_default(&file.balance, &BalanceFile::LeastConnections)?),
         health_check: health_check?,
+        certificate_probe: certificate_probe?,
         connect_timeout: connect_timeout?,
         limits: limits?,
         client_address: client_address?,
@@ -214,6 +217,22 @@ fn health_check(context: &Context<'_>, file: &TenantFile) -> Option<Option<Healt
     })
 }
 
+/// `None` where nobody is probed.
+fn certificate_probe(context: &Context<'_>, tenant: &TenantFile) -> Option<Option<Duration>> {
+    let field = &tenant.certificate_probe;
+    if field.is_missing() {
+        return Some(None);
+    }
+    if tenant.mode.value() == Some(&ModeFile::Terminate) {
+        let message = "is only for mode Passthrough: a terminator watches the certificates that it serves with";
+        context.report.error(field.key(), &context.path.field("certificateProbe"), message);
+        return None;
+    }
+    let bounds = SHORTEST_CERTIFICATE_PROBE..=LONGEST_CERTIFICATE_PROBE;
+    // The default stands for what is there, and is never used.
+    context.duration(field, "certificateProbe", Text(LONGEST_CERTIFICATE_PROBE), bounds).map(Some)
+}
+
 fn client_address(context: &Context<'_>, tenant: &TenantFile) -> Option<ClientAddress> {
     match or_default(&tenant.client_address, &ClientAddressFile::Router)? {
         ClientAddressFile::Router => Some(ClientAddress::Router),
@@ -292,6 +311,10 @@ const MOST_BACKENDS: usize = 256;
 const SHORTEST_PROBE: Span = Span::millis(10);
 const LONGEST_INTERVAL: Span = Span::hours(24);
 const MOST_PROBES: u32 = 1000;
+/// A handshake costs the backend more than a health check.
+const SHORTEST_CERTIFICATE_PROBE: Span = Span::seconds(1);
+/// The last warning comes a day before the end.
+const LONGEST_CERTIFICATE_PROBE: Span = Span::hours(24);
 const SHORTEST_CONNECT: Span = Span::millis(10);
 /// Longer than a kernel goes on by itself (tcp_syn_retries, some 2 minutes).
 const LONGEST_CONNECT: Span = Span::minutes(5);

@@ -39,6 +39,29 @@ fn a_terminator_starts_with_the_router_or_by_a_connection() {
 }
 
 #[test]
+fn certificates_of_passthrough_backends_are_probed_where_that_is_wished_for() {
+    let every = |text: &str| {
+        let config = changed("mode: Passthrough", &format!("mode: Passthrough\n    certificateProbe: {text}"));
+        config.tenants[0].certificate_probe
+    };
+    assert_eq!(every("1h"), Some(Duration::from_secs(3600)));
+    assert_eq!(every("1s"), Some(Duration::from_secs(1)));
+    spoiled(
+        "mode: Passthrough",
+        "mode: Passthrough\n    certificateProbe: 30h",
+        &["10:23: tenants[0].certificateProbe: is 30h, and must be from 1s to 24h"],
+    );
+    spoiled(
+        "mode: Terminate",
+        "mode: Terminate\n    certificateProbe: 1h",
+        &[
+            "14:5: tenants[1].certificateProbe: is only for mode Passthrough: a terminator watches the certificates that it \
+           serves with",
+        ],
+    );
+}
+
+#[test]
 fn values_that_come_later_are_refused_where_they_stand() {
     spoiled(
         "{ secretDir: /etc/tenants/acme }",

@@ -200,6 +200,21 @@ impl Backends {
         endpoints.list.iter().map(state).chain(missing).collect()
     }
 
+    /// Every endpoint of the moment, whatever its weight and its health.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.current().list.iter().map(|backend| backend.endpoint.clone()).collect()
+    }
+
+    /// Whether every name has been answered for, be it with nothing.
+    pub fn are_answered(&self) -> bool {
+        !self.current().is_waiting
+    }
+
+    /// Tells of each new set of endpoints.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     fn current(&self) -> Arc<Endpoints> {
         Arc::clone(&self.endpoints.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HandoffError, TerminatorStatus};
+use super::{HandoffError, ProberStatus, TerminatorStatus};
 use crate::ConnectionId;
 
 /// What the terminator has to know about a connection that it cannot read from the socket. Fields are only ever
@@ -61,6 +61,8 @@ pub(super) enum Request<'a> {
     Addresses(Cow<'a, ResolvedName>),
     /// Asks for a [`StatusReply`] with the same number.
     Status(u64),
+    /// Asks for a [`ProberReply`] with the same number, from this backend on.
+    Probed { request: u64, from: usize },
 }
 
 /// What the terminator sends back.
@@ -68,6 +70,13 @@ pub(super) enum Request<'a> {
 pub(super) struct StatusReply<'a> {
     pub(super) request: u64,
     pub(super) status: Cow<'a, TerminatorStatus>,
+}
+
+/// What the prober of certificates sends back.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ProberReply {
+    pub(super) request: u64,
+    pub(super) page: ProberStatus,
 }
 
 pub(super) fn encode(message: &impl Serialize, limit: usize) -> Result<Vec<u8>, HandoffError> {

@@ -15,8 +15,8 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
-use super::{Handoff, HandoffError, ResolvedName, TerminatorStatus};
+use super::message::{ProberReply, REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
+use super::{Handoff, HandoffError, ProberStatus, ResolvedName, TerminatorStatus};
 use crate::channel::descriptors_of;
 use crate::seqpacket::register;
 
@@ -29,6 +29,8 @@ pub enum Received {
     Addresses(ResolvedName),
     /// Answer with [`HandoffReceiver::send_status`].
     StatusRequest,
+    /// Answer with [`HandoffReceiver::send_probed`]: from this backend on.
+    ProbedRequest(usize),
 }
 
 /// One router's channel, as the terminator holds it.
@@ -81,8 +83,18 @@ impl HandoffReceiver {
     pub async fn send_status(&self, status: &TerminatorStatus) -> Result<(), HandoffError> {
         let request = self.last_status_request.load(Ordering::Relaxed);
         let reply = encode(&StatusReply { request, status: Cow::Borrowed(status) }, STATUS_LIMIT)?;
+        self.send_reply(&reply).await
+    }
+
+    /// Answers the last request for what was probed; the same otherwise.
+    pub async fn send_probed(&self, page: ProberStatus) -> Result<(), HandoffError> {
+        let request = self.last_status_request.load(Ordering::Relaxed);
+        self.send_reply(&encode(&ProberReply { request, page }, STATUS_LIMIT)?).await
+    }
+
+    async fn send_reply(&self, reply: &[u8]) -> Result<(), HandoffError> {
         self.socket
-            .async_io(Interest::WRITABLE, |socket| Ok(send(socket, &reply, SendFlags::NOSIGNAL)?))
+            .async_io(Interest::WRITABLE, |socket| Ok(send(socket, reply, SendFlags::NOSIGNAL)?))
             .await
             .map(drop)
             .map_err(|error| match Errno::from_io_error(&error) {
@@ -139,6 +151,10 @@ impl HandoffReceiver {
             Request::Status(number) => {
                 self.last_status_request.store(number, Ordering::Relaxed);
                 Ok(Received::StatusRequest)
+            }
+            Request::Probed { request, from } => {
+                self.last_status_request.store(request, Ordering::Relaxed);
+                Ok(Received::ProbedRequest(from))
             }
         }
     }

@@ -17,9 +17,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
-use super::message::{REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
+use super::message::{ProberReply, REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
 use super::waits::{HandoffWait, HandoffWaits};
-use super::{Handoff, HandoffError, ResolvedName, TerminatorStatus};
+use super::{Handoff, HandoffError, ProberStatus, ResolvedName, TerminatorStatus};
 use crate::seqpacket::{register, seqpacket};
 
 /// One channel to a terminator, as the router holds it. Tasks can share it.
@@ -88,9 +88,35 @@ impl HandoffSender {
 
     /// Asks the terminator for its counters. The caller limits the time; cancel-safe.
     pub async fn status(&self) -> Result<TerminatorStatus, HandoffError> {
+        let answer = |reply: StatusReply<'_>| (reply.request, reply.status.into_owned());
+        self.ask(Request::Status, |bytes| decode(bytes).map(answer)).await
+    }
+
+    /// Asks the prober of certificates for all that it knows. The caller limits the time; cancel-safe.
+    pub async fn probed(&self) -> Result<ProberStatus, HandoffError> {
+        let mut all = ProberStatus::default();
+        loop {
+            let from = all.backends.len();
+            let answer = |reply: ProberReply| (reply.request, reply.page);
+            let question = |request| Request::Probed { request, from };
+            let mut page = self.ask(question, |bytes| decode(bytes).map(answer)).await?;
+            let is_last = page.backends.is_empty() || !page.has_more || from >= MOST_PROBED;
+            all.backends.append(&mut page.backends);
+            if is_last {
+                return Ok(ProberStatus { backends: all.backends, has_more: false, ..page });
+            }
+        }
+    }
+
+    /// One question and its answer, which carries the question's number.
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(u64) -> Request<'static>,
+        understand: impl Fn(&[u8]) -> Result<(u64, T), HandoffError>,
+    ) -> Result<T, HandoffError> {
         let _turn = self.status_turn.lock().await;
         let request = self.status_requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let payload = encode(&Request::Status(request), REQUEST_LIMIT)?;
+        let payload = encode(&question(request), REQUEST_LIMIT)?;
         self.send_message(&payload, None).await?;
         let mut buffer = vec![0; STATUS_LIMIT + 1];
         loop {
@@ -98,10 +124,10 @@ impl HandoffSender {
             if length > STATUS_LIMIT {
                 return Err(HandoffError::TooLong { limit: STATUS_LIMIT });
             }
-            let reply: StatusReply = decode(buffer.get(..length).unwrap_or_default())?;
+            let (number, answer) = understand(buffer.get(..length).unwrap_or_default())?;
             // Otherwise it answers a request that was dropped before its answer came.
-            if reply.request == request {
-                return Ok(reply.status.into_owned());
+            if number == request {
+                return Ok(answer);
             }
         }
     }
@@ -169,6 +195,9 @@ fn send_now(socket: BorrowedFd<'_>, payload: &[u8], descriptor: Option<BorrowedF
     // A seqpacket message goes as a whole or not at all (unix(7)).
     sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
+
+/// What a prober tells is taken on trust up to here: some 100 MiB, if all of it were as long as it may be.
+const MOST_PROBED: usize = 1 << 16;
 
 /// A receiver takes a message in some microseconds, so the first pause is the timer's own resolution.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);

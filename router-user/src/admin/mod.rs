@@ -2,6 +2,7 @@
 //! commands for the supervisor. A thread of its own, so that a slow scrape costs no client.
 
 mod pages;
+mod prober;
 mod socket;
 mod terminators;
 
@@ -25,6 +26,7 @@ use tokio::task::LocalSet;
 use tracing::{debug, info, warn};
 
 use self::pages::Way;
+use self::prober::Prober;
 pub use self::socket::{admin_socket, bind_socket};
 use self::terminators::Terminators;
 use crate::metrics::WorkerCounters;
@@ -95,10 +97,10 @@ pub fn spawn(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
 }
 
 async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
-    let terminators = Rc::new(Terminators::default());
-    terminators.watch(&state.shared.policy.current());
-    tokio::task::spawn_local(keep_watching(terminators.clone(), state.shared.policy.follow()));
-    let desk = Rc::new(Desk { state, terminators, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
+    let others = Rc::new(Others::default());
+    others.watch(&state.shared.policy.current());
+    tokio::task::spawn_local(keep_watching(others.clone(), state.shared.policy.follow()));
+    let desk = Rc::new(Desk { state, others, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
     let address = sockets.address.map(tokio::net::TcpListener::from_std).transpose()?;
     let socket = sockets.socket.map(tokio::net::UnixListener::from_std).transpose()?;
     let at_address = async {
@@ -123,8 +125,22 @@ async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
 /// What all connections of the endpoint share.
 struct Desk {
     state: AdminState,
-    terminators: Rc<Terminators>,
+    others: Rc<Others>,
     permits: Arc<Semaphore>,
+}
+
+/// The processes that are asked.
+#[derive(Debug, Default)]
+struct Others {
+    terminators: Terminators,
+    prober: Prober,
+}
+
+impl Others {
+    fn watch(&self, policy: &Policy) {
+        self.terminators.watch(policy);
+        self.prober.watch(policy);
+    }
 }
 
 async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -145,7 +161,7 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
                 let desk = Rc::clone(&desk);
-                async move { Ok::<_, Infallible>(pages::answer(&desk.state, &desk.terminators, &request, way).await) }
+                async move { Ok::<_, Infallible>(pages::answer(&desk.state, &desk.others, &request, way).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -159,10 +175,10 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     }
 }
 
-async fn keep_watching(terminators: Rc<Terminators>, mut policy: watch::Receiver<Arc<Policy>>) {
+async fn keep_watching(others: Rc<Others>, mut policy: watch::Receiver<Arc<Policy>>) {
     while policy.changed().await.is_ok() {
         let policy = policy.borrow_and_update().clone();
-        terminators.watch(&policy);
+        others.watch(&policy);
     }
 }
 

@@ -8,8 +8,8 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use serde::Serialize;
 
-use super::AdminState;
 use super::terminators::Terminators;
+use super::{AdminState, Others};
 use crate::demand::{self, Command, demand_socket};
 use crate::metrics::report;
 use crate::status;
@@ -18,12 +18,8 @@ type Page = Response<Full<Bytes>>;
 
 /// Answers one request. Nothing changes at the address, so only GET and HEAD exist there; whoever may open the socket in the
 /// runtimeDir can also ask for what signals ask for.
-pub(super) async fn answer(
-    state: &AdminState,
-    terminators: &Terminators,
-    request: &Request<Incoming>,
-    way: Way,
-) -> Page {
+pub(super) async fn answer(state: &AdminState, others: &Others, request: &Request<Incoming>, way: Way) -> Page {
+    let Others { terminators, prober } = others;
     if let (Way::Socket, &Method::POST) = (way, request.method()) {
         return command(state, request.uri().path()).await;
     }
@@ -38,8 +34,9 @@ pub(super) async fn answer(
         "/readyz" => readiness(state),
         "/metrics" => {
             let policy = state.shared.policy.current();
-            let reports = terminators.reports(&policy).await;
-            let mut page = text(StatusCode::OK, report(&state.shared, &policy, &state.counters, &reports));
+            let (reports, probed) = tokio::join!(terminators.reports(&policy), prober.report(&policy));
+            let counters = &state.counters;
+            let mut page = text(StatusCode::OK, report(&state.shared, &policy, counters, &reports, probed.as_ref()));
             page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS_TEXT));
             page
         }
@@ -50,7 +47,8 @@ pub(super) async fn answer(
         }
         "/v1/certificates" => {
             let policy = state.shared.policy.current();
-            json(&status::certificates(&policy, &terminators.reports(&policy).await))
+            let (reports, probed) = tokio::join!(terminators.reports(&policy), prober.report(&policy));
+            json(&status::certificates(&policy, &reports, probed.as_ref()))
         }
         "/v1/backends" => {
             let policy = state.shared.policy.current();
@@ -143,7 +141,7 @@ const INDEX: &str = "sni-router\n\
     /readyz    200 while listeners accept, 503 while draining\n\
     /metrics   Prometheus text format\n\
     /v1/tenants        connections and terminators, as JSON\n\
-    /v1/certificates   what the terminators serve with\n\
+    /v1/certificates   what the terminators serve with, and what probed backends show\n\
     /v1/backends       where connections go\n\
     /v1/ca/NAME        the CAs that clients of a tenant are told to trust, as PEM\n\
     At the socket in the runtimeDir also POST /v1/reload, /v1/drain, /v1/upgrade\n";

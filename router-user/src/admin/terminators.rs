@@ -32,9 +32,10 @@ struct Watched {
     follower: Option<AbortHandle>,
 }
 
+/// What is seen of a process at the other end of a hand-off socket.
 #[derive(Debug, Default)]
-struct State {
-    up: Cell<bool>,
+pub(super) struct State {
+    pub(super) up: Cell<bool>,
     restarts: Cell<u64>,
 }
 
@@ -110,7 +111,7 @@ async fn ask(socket: &Path) -> Option<TerminatorStatus> {
 }
 
 /// Holds a connection to the terminator: it is up for as long as that lives.
-async fn follow(socket: PathBuf, state: Rc<State>) {
+pub(super) async fn follow(socket: PathBuf, state: Rc<State>) {
     let mut seen_before = false;
     loop {
         if let Ok(sender) = HandoffSender::connect(&socket) {
@@ -126,7 +127,7 @@ async fn follow(socket: PathBuf, state: Rc<State>) {
 }
 
 /// A scrape waits this long for one terminator, well below Prometheus' default scrape time-out of 10 s.
-const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A terminator that is down is looked for this often.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ use router_common::cut_through;
 use router_common::steer::PROGRAM;
 
 use super::counters::{DATA_PATHS, HELLO_BYTES_BOUNDS, SECONDS_BOUNDS};
+use super::prober::{ProberReport, probed};
 use super::{Exposition, HistogramTotal, TenantCounters, WorkerCounters};
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
@@ -37,6 +38,7 @@ pub fn report(
     policy: &Policy,
     workers: &[Arc<WorkerCounters>],
     terminators: &[TerminatorReport],
+    prober: Option<&ProberReport>,
 ) -> String {
     let config = &policy.config;
     let mut page = Exposition::default();
@@ -49,6 +51,9 @@ pub fn report(
     backends(&mut page, policy, terminators);
     names(&mut page, &policy.names);
     self::terminators(&mut page, config, terminators);
+    if let Some(prober) = prober {
+        probed(&mut page, prober);
+    }
     reloads(&mut page, &shared.reloads);
     page.finish()
 }

@@ -1,5 +1,5 @@
 //! Tells one tenant's terminator what its names stand for, at once and at each change: its health checks need it when
-//! no connection comes. Workers tell it ahead of the connections that they hand over.
+//! no connection comes. Workers tell it ahead of the connections that they hand over. Tells the prober, too.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(super) async fn announce(socket: PathBuf, tenant: Arc<TenantState>, names: A
     loop {
         changes.borrow_and_update();
         if let Ok(sender) = HandoffSender::connect(&socket) {
-            let ended = keep_telling(&sender, &tenant, &names, &mut changes).await;
+            let ended = keep_telling(&sender, std::slice::from_ref(&tenant), &names, &mut changes).await;
             debug!(tenant = tenant.settings.name, ?ended, "a terminator is told of names no more");
         }
         // One that is started by a connection hears from the worker that hands that over.
@@ -35,16 +35,29 @@ pub(super) async fn announce(socket: PathBuf, tenant: Arc<TenantState>, names: A
     }
 }
 
-/// Until the terminator is gone.
+/// Tells the prober what these tenants' names stand for. Until the task is aborted.
+pub(super) async fn announce_to_prober(socket: PathBuf, tenants: Vec<Arc<TenantState>>, names: Arc<Names>) {
+    let mut changes = names.follow();
+    loop {
+        changes.borrow_and_update();
+        if let Ok(sender) = HandoffSender::connect(&socket) {
+            let ended = keep_telling(&sender, &tenants, &names, &mut changes).await;
+            debug!(?ended, "the prober is told of names no more");
+        }
+        sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// Until the other process is gone.
 async fn keep_telling(
     sender: &HandoffSender,
-    tenant: &TenantState,
+    tenants: &[Arc<TenantState>],
     names: &Names,
     changes: &mut watch::Receiver<()>,
 ) -> Result<(), HandoffError> {
     let mut told: HashMap<String, ResolvedName> = HashMap::new();
     loop {
-        for resolved in names.of(&tenant.settings) {
+        for resolved in tenants.iter().flat_map(|tenant| names.of(&tenant.settings)) {
             if told.get(&resolved.name) != Some(&resolved) {
                 sender.send_addresses(&resolved).await?;
                 told.insert(resolved.name.clone(), resolved);

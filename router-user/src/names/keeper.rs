@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tracing::{info, warn};
 
-use super::announce::announce;
+use super::announce::{announce, announce_to_prober};
 use super::answer::Held;
 use super::lookup::look_up;
 use super::system::{Files, System};
@@ -41,6 +41,7 @@ async fn keep_asking(mut policy: watch::Receiver<Arc<Policy>>) {
     let mut asked: HashMap<BackendName, AbortHandle> = HashMap::new();
     // Holding the tenants keeps their addresses, which are the keys, from being used again.
     let mut told: HashMap<*const TenantState, (Arc<TenantState>, AbortHandle)> = HashMap::new();
+    let mut prober: Option<AbortHandle> = None;
     loop {
         let current = policy.borrow_and_update().clone();
         if *system.settings() != current.config.resolver {
@@ -65,6 +66,15 @@ async fn keep_asking(mut policy: watch::Receiver<Arc<Policy>>) {
             }
         }
         told_before.into_values().for_each(|(_, task)| task.abort());
+        prober.take().iter().for_each(AbortHandle::abort);
+        let is_probed = |tenant: &&Arc<TenantState>| {
+            tenant.settings.certificate_probe.is_some() && names(&tenant.settings).next().is_some()
+        };
+        let probed: Vec<_> = current.tenants.iter().filter(is_probed).cloned().collect();
+        if !probed.is_empty() {
+            let task = announce_to_prober(current.config.prober_socket(), probed, Arc::clone(known));
+            prober = Some(spawn_local(task).abort_handle());
+        }
         asked.retain(|name, task| {
             let is_wanted = next.contains_key(name);
             if !is_wanted {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
-use crate::metrics::{TerminatorReport, WorkerCounters};
+use crate::metrics::{ProberReport, TerminatorReport, WorkerCounters};
 use crate::router::outcome::ConnectionOutcome;
 use crate::router::{Policy, Shared, TenantState};
 
@@ -38,8 +38,8 @@ pub fn tenants(
     }
 }
 
-/// What the terminators serve with.
-pub fn certificates(policy: &Policy, terminators: &[TerminatorReport]) -> Certificates {
+/// What the terminators serve with, and what probed backends show.
+pub fn certificates(policy: &Policy, terminators: &[TerminatorReport], prober: Option<&ProberReport>) -> Certificates {
     let certificates = answered(terminators).flat_map(|(tenant, status)| {
         let tenant = &policy.config.tenants[tenant].name;
         status.certificates.iter().map(move |certificate| CertificateView {
@@ -51,7 +51,17 @@ pub fn certificates(policy: &Policy, terminators: &[TerminatorReport]) -> Certif
             names: certificate.names.clone(),
         })
     });
-    Certificates { certificates: certificates.collect() }
+    let probed = prober.into_iter().flat_map(|prober| &prober.backends).flat_map(|backend| {
+        backend.certificates.iter().map(|certificate| CertificateView {
+            tenant: backend.tenant.clone(),
+            name: format!("backend {}", backend.address),
+            serial: certificate.serial.clone(),
+            not_before: certificate.not_before,
+            not_after: certificate.not_after,
+            names: certificate.names.clone(),
+        })
+    });
+    Certificates { certificates: certificates.chain(probed).collect() }
 }
 
 /// Where connections go.

@@ -107,7 +107,7 @@ pub struct KernelProgram {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Certificates {
-    /// Of all tenants whose terminator answers.
+    /// Of all tenants whose terminator answers, then those of probed backends.
     pub certificates: Vec<CertificateView>,
 }
 
@@ -117,7 +117,7 @@ pub struct Certificates {
 pub struct CertificateView {
     /// Whose it is.
     pub tenant: String,
-    /// What the operator calls it.
+    /// What the operator calls it; of a probed backend `backend` and its address.
     pub name: String,
     /// Hexadecimal.
     pub serial: String,

@@ -22,7 +22,7 @@ use super::seat::{NotReplaced, Seat, Upgrade, take_seat};
 use crate::supervision::Line;
 
 /// What a child is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     Router,
@@ -31,6 +31,8 @@ pub(super) enum Role {
     Terminator {
         tenant: String,
     },
+    /// Looks at the certificates of Passthrough tenants' backends.
+    Prober,
 }
 
 /// A child that is kept running.
@@ -91,19 +93,7 @@ impl Child {
     pub(super) fn router(program: &Path, config_file: &Path, seat: Seat, roster: &Roster) -> Self {
         let arguments = vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()];
         let (_never, retired) = watch::channel(false);
-        Self {
-            role: Role::Router,
-            program: program.into(),
-            arguments,
-            retired,
-            seat: Some(seat),
-            memory_group: None,
-            on_demand: None,
-            is_wanted: true,
-            has_successor: false,
-            running: None,
-            roster: roster.clone(),
-        }
+        Self { seat: Some(seat), ..Self::new(Role::Router, program, arguments, retired, roster) }
     }
 
     pub(super) fn terminator(
@@ -125,7 +115,23 @@ impl Child {
         ];
         let (retire, retired) = watch::channel(false);
         let role = Role::Terminator { tenant: tenant.to_owned() };
-        let child = Self {
+        (Self::new(role, program, arguments, retired, roster), Retirement(retire))
+    }
+
+    pub(super) fn prober(program: &Path, config_file: &Path, roster: &Roster) -> (Self, Retirement) {
+        let arguments = vec!["probe".into(), "--config".into(), config_file.into(), "--supervised".into()];
+        let (retire, retired) = watch::channel(false);
+        (Self::new(Role::Prober, program, arguments, retired, roster), Retirement(retire))
+    }
+
+    fn new(
+        role: Role,
+        program: &Path,
+        arguments: Vec<OsString>,
+        retired: watch::Receiver<bool>,
+        roster: &Roster,
+    ) -> Self {
+        Self {
             role,
             program: program.into(),
             arguments,
@@ -137,8 +143,7 @@ impl Child {
             has_successor: false,
             running: None,
             roster: roster.clone(),
-        };
-        (child, Retirement(retire))
+        }
     }
 
     /// The same, with its memory limited in this cgroup, if there is one.
@@ -315,7 +320,7 @@ impl Child {
 impl Role {
     fn stops_at(&self) -> StopPhase {
         match self {
-            Self::Router | Self::FormerRouter => StopPhase::Router,
+            Self::Router | Self::FormerRouter | Self::Prober => StopPhase::Router,
             Self::Terminator { .. } => StopPhase::Terminators,
         }
     }
@@ -327,6 +332,7 @@ impl std::fmt::Display for Role {
             Self::Router => write!(f, "router"),
             Self::FormerRouter => write!(f, "former router"),
             Self::Terminator { tenant } => write!(f, "terminator/{tenant}"),
+            Self::Prober => write!(f, "prober"),
         }
     }
 }

@@ -6,6 +6,7 @@ mod child;
 mod departure;
 mod memory_groups;
 mod on_demand;
+mod prober;
 mod process;
 mod reload;
 mod roster;
@@ -147,7 +148,7 @@ async fn begin(
         roster: &roster,
     };
     let Present { router, others, wishes, demand_socket } = present;
-    let terminators = stage.start(&config, router, others)?;
+    let (terminators, prober) = stage.start(&config, router, others)?;
     let socket = match demand_socket {
         Some(socket) => socket,
         None => bind_demand(&config.runtime_dir, identity)
@@ -174,6 +175,7 @@ async fn begin(
         runtime_dir,
         seat,
         terminators,
+        prober,
         news,
         demands,
         groups,
@@ -204,27 +206,28 @@ struct Stage<'s> {
 }
 
 impl Stage<'_> {
-    /// The router first, then one terminator per Terminate tenant; of those that are present no other one.
+    /// The router first, then one terminator per Terminate tenant, then the prober; of those that are present no other one.
     fn start(
         &self,
         config: &Config,
         router: Option<Process>,
         others: Vec<Inherited>,
-    ) -> Result<HashMap<String, Retirement>, Failure> {
+    ) -> Result<(HashMap<String, Retirement>, Option<Retirement>), Failure> {
         let child = Child::router(self.program, self.config_file, self.seat.clone(), self.roster);
         let child = match router {
             Some(router) => child.that_runs(router),
             None => child,
         };
         let _ = self.news.send(News::Start(child));
-        let mut serving = HashMap::new();
+        let (mut serving, mut probing) = (HashMap::new(), None);
         for Inherited { process, role, is_leaving } in others {
             match role {
                 Role::Terminator { tenant } if !is_leaving => drop(serving.insert(tenant, process)),
+                Role::Prober if !is_leaving => probing = Some(process),
                 role => {
                     process.leaves();
                     let _ = self.news.send(match role {
-                        Role::Terminator { .. } => News::SeeOffTerminator(role, process),
+                        Role::Terminator { .. } | Role::Prober => News::SeeOffTerminator(role, process),
                         Role::Router | Role::FormerRouter => News::SeeOff(process),
                     });
                 }
@@ -250,7 +253,7 @@ impl Stage<'_> {
             let _ = self.news.send(News::Start(child));
             terminators.insert(tenant.name.clone(), retirement);
         }
-        Ok(terminators)
+        Ok((terminators, self.start_prober(config, &program, probing)))
     }
 }
 

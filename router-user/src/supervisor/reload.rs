@@ -73,6 +73,8 @@ pub(super) struct Reloader {
     pub(super) seat: Seat,
     /// Of the terminators in service, by their tenants.
     pub(super) terminators: HashMap<String, Retirement>,
+    /// Of the prober, where there is one.
+    pub(super) prober: Option<Retirement>,
     pub(super) news: UnboundedSender<News>,
     pub(super) demands: Demands,
     pub(super) groups: MemoryGroups,
@@ -157,6 +159,7 @@ impl Reloader {
         let gone: Vec<String> =
             self.terminators.keys().filter(|name| !after.contains_key(name.as_str())).cloned().collect();
         drop((before, after));
+        let probes_others = self.config.prober_settings() != config.prober_settings();
         let mut retiring = Vec::new();
         let mut starting = JoinSet::new();
         for name in &replaced {
@@ -166,6 +169,10 @@ impl Reloader {
             }
         }
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
+        if probes_others {
+            // Nobody's connection waits for it.
+            tokio::spawn(self.replace_prober(&config, &program));
+        }
         (self.config, self.text) = (config, text);
         let deadline = Instant::now() + TERMINATOR_PATIENCE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, starting.join_next()).await {
@@ -261,6 +268,9 @@ impl Reloader {
                     }
                 }
             }
+        }
+        if let Ok(program) = terminator::program_for(&config) {
+            self.replace_prober(&config, &program).await;
         }
         let _ = handing_over.await;
         info!(terminators = names.len(), took = ?began.elapsed(), "upgraded; the supervisor follows");
@@ -372,14 +382,14 @@ fn terminate<'c>(config: &'c Config, tenant: &str) -> Option<&'c Terminate> {
 }
 
 /// Tells two files at the same path apart, as long as the first one has not been removed before the second was made.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Starting one takes tens of milliseconds; one that cannot start must not keep the others' changes back for long.
-const TERMINATOR_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TERMINATOR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reading 100,000 tenants takes the router less than a second.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
 
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -51,18 +51,28 @@ impl RuntimeDir {
         &self.lock
     }
 
-    /// Makes the folders of the tenants that have none yet.
+    /// Makes the folders of the tenants that have none yet, and that of the prober.
     pub(super) fn add_tenants(&self, config: &Config) -> Result<(), RuntimeDirError> {
+        if config.probed().next().is_some()
+            && let (Some(folder), Some(identity)) = (config.prober_socket().parent(), config.prober_identity())
+        {
+            self.add_folder(folder, identity.uid)?;
+        }
         for tenant in &config.tenants {
             if let Mode::Terminate(terminate) = &tenant.mode
                 && let Some(folder) = config.handoff_socket(&tenant.name).parent()
             {
-                make_folder(folder, 0o700)?;
-                if Uid::effective().is_root() {
-                    // The terminator makes its socket there; of all others only the router's group may pass.
-                    give_away(folder, Uid::from_raw(terminate.identity.uid), self.router.gid, 0o710)?;
-                }
+                self.add_folder(folder, terminate.identity.uid)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Where `uid` makes its socket; of all others only the router's group may pass.
+    fn add_folder(&self, folder: &Path, uid: u32) -> Result<(), RuntimeDirError> {
+        make_folder(folder, 0o700)?;
+        if Uid::effective().is_root() {
+            give_away(folder, Uid::from_raw(uid), self.router.gid, 0o710)?;
         }
         Ok(())
     }

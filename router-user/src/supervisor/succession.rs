@@ -86,7 +86,7 @@ pub(super) struct Inherited {
 pub(super) enum NotSucceeded {
     #[error("the router is starting again")]
     NoRouter,
-    #[error("the terminator of {0} is being replaced")]
+    #[error("{0} is being replaced")]
     BeingReplaced(String),
     #[error("{}: {source}", program.display())]
     Program { program: PathBuf, source: io::Error },
@@ -153,11 +153,9 @@ impl Succession<'_> {
         let [router] = &routers[..] else { return Err(NotSucceeded::NoRouter) };
         let mut serving = HashSet::new();
         for entry in children.iter().filter(|entry| !entry.is_leaving()) {
-            if let Role::Terminator { tenant } = &entry.role
-                && !serving.insert(tenant)
-            {
+            if !serving.insert(&entry.role) {
                 // Which of the two serves, only the task knows that waits for the younger one.
-                return Err(NotSucceeded::BeingReplaced(tenant.clone()));
+                return Err(NotSucceeded::BeingReplaced(entry.role.to_string()));
             }
         }
         let kept = children.iter().map(|entry| Kept {

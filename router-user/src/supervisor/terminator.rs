@@ -1,4 +1,4 @@
-//! The program of the terminators.
+//! The program of the terminators and of the prober.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(crate) fn program() -> Result<PathBuf, Failure> {
         Ok(terminator)
     } else {
         Err(Failure::System(format!(
-            "{} is missing: it belongs beside sni-router, Terminate tenants need it",
+            "{} is missing: it belongs beside sni-router, Terminate tenants and certificateProbe need it",
             terminator.display()
         )))
     }
@@ -21,11 +21,8 @@ pub(crate) fn program() -> Result<PathBuf, Failure> {
 
 /// The same; that it is missing is no error where no tenant needs it.
 pub(super) fn program_for(config: &Config) -> Result<PathBuf, Failure> {
-    if config.tenants.iter().any(|tenant| matches!(tenant.mode, Mode::Terminate(_))) {
-        program()
-    } else {
-        beside_this()
-    }
+    let is_terminated = config.tenants.iter().any(|tenant| matches!(tenant.mode, Mode::Terminate(_)));
+    if is_terminated || config.probed().next().is_some() { program() } else { beside_this() }
 }
 
 fn beside_this() -> Result<PathBuf, Failure> {

@@ -20,7 +20,7 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// Certificates that live for hours or days are renewed late in their life, so for them fractions count.
-    fn of(not_before: i64, not_after: i64, now: Moment) -> Option<Self> {
+    pub(crate) fn of(not_before: i64, not_after: i64, now: Moment) -> Option<Self> {
         let life = not_after.saturating_sub(not_before);
         let left = not_after.saturating_sub(now.0);
         let below = |days: i64, fraction: i64| left < (days * SECONDS_PER_DAY).min(life / fraction);

@@ -110,6 +110,17 @@ impl Confinement {
     /// Becomes `target` when started as root and gives up what does not depend on the tenant's needs. `alone`: nobody
     /// supervises, so whoever started this process chose its uid for it.
     pub(crate) fn begin(target: Identity, policy: SandboxPolicy, alone: bool) -> Result<Self, NotConfined> {
+        let mut confinement = Self::begin_without_keys(target, policy, alone)?;
+        confinement.parts.push((Part::LockedMemory, lock_memory()));
+        Ok(confinement)
+    }
+
+    /// The same for a process that has nothing to keep out of swap.
+    pub(crate) fn begin_without_keys(
+        target: Identity,
+        policy: SandboxPolicy,
+        alone: bool,
+    ) -> Result<Self, NotConfined> {
         let dropped = privileges::confine(target)?;
         let own_uid = if dropped.dropped || alone {
             Ok(())
@@ -122,7 +133,6 @@ impl Confinement {
             (Part::NoCapabilities, Ok(())),
             (Part::NotDumpable, Ok(())),
             (Part::NoCoreDumps, Ok(())),
-            (Part::LockedMemory, lock_memory()),
         ];
         Ok(Self { policy, identity: dropped.identity, writes_files: false, parts })
     }

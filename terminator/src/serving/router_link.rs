@@ -34,6 +34,8 @@ pub(super) async fn serve(worker: Rc<Worker>, router: HandoffReceiver) {
                 }
                 Ok(Some(Received::Addresses(resolved))) => learn(&worker, &resolved),
                 Ok(Some(Received::StatusRequest)) => answer_status(&worker, &router).await,
+                // Not a question for a terminator.
+                Ok(Some(Received::ProbedRequest(_))) => {}
                 Ok(None) => break,
                 Err(HandoffError::DescriptorsLost) => {
                     worker.counters().connection_ended(Outcome::NoDescriptors);

@@ -7,6 +7,7 @@ mod plain_http;
 mod recorder;
 mod resetting;
 mod server;
+mod shop_window;
 
 pub use bulk::{Bulk, Turn};
 pub use echo::Echo;
@@ -15,3 +16,4 @@ pub use plain_http::PlainHttp;
 pub use recorder::Recorder;
 pub use resetting::Resetting;
 pub use server::Server;
+pub use shop_window::{Look, ShopWindow};
