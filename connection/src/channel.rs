@@ -111,14 +111,7 @@ fn receive_now(socket: &OwnedFd) -> io::Result<Option<Message>> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = recvmsg(socket, &mut [IoSliceMut::new(&mut payload)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     // Owned from here on: whatever the checks below say, they are closed or handed on.
-    let descriptors: Vec<OwnedFd> = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let descriptors = descriptors_of(&mut control);
     if message.flags.intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message or its descriptors were cut off"));
     }
@@ -127,6 +120,15 @@ fn receive_now(socket: &OwnedFd) -> io::Result<Option<Message>> {
     }
     payload.truncate(message.bytes);
     Ok(Some(Message { payload, descriptors }))
+}
+
+/// All that came with a message.
+pub(crate) fn descriptors_of(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let rights = |message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    };
+    control.drain().filter_map(rights).flatten().collect()
 }
 
 /// Two of a relay's buffers and what describes them; below the 208 KiB that a Unix socket sends in one message by default

@@ -69,7 +69,7 @@ fn every_finding_comes_with_a_command_that_shows_the_same() {
         .tenant(tenant("good", &certificate(&["good.test"])))
         .tenant(tenant("wide", &certificate(&["wide.test", "good.test"])))
         .tenant(tenant("elsewhere", &certificate(&["other.test"])))
-        .tenant(tenant("expired", &authority.expiring_server(&["expired.test"], Duration::ZERO).unwrap()))
+        .tenant(tenant("expired", &authority.expired_server(&["expired.test"]).unwrap()))
         .tenant(tenant("soon", &authority.expiring_server(&["soon.test"], ten_days).unwrap()))
         .tenant(tenant("clock", &authority.future_server(&["clock.test"]).unwrap()))
         .tenant(tenant("chain", &chain))

@@ -117,6 +117,14 @@ impl Authority {
         self.issue(params, KeyKind::Ecdsa)
     }
 
+    /// A server certificate that has expired half a year ago.
+    pub fn expired_server(&self, names: &[&str]) -> Result<Identity> {
+        let mut params = server_params(names)?;
+        params.not_before = (SystemTime::now() - 2 * HALF_A_YEAR).into();
+        params.not_after = (SystemTime::now() - HALF_A_YEAR).into();
+        self.issue(params, KeyKind::Ecdsa)
+    }
+
     /// A server certificate that begins in a year.
     pub fn future_server(&self, names: &[&str]) -> Result<Identity> {
         let mut params = server_params(names)?;

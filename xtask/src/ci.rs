@@ -29,6 +29,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("lint", &["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]),
     ("edges", &["xtask", "edges"]),
     ("ebpf", &["xtask", "ebpf", "--check"]),
+    ("ebpf log", &["xtask", "ebpf", "--log", "--check"]),
     ("test", &["xtask", "test"]),
     ("benches", &["check", "--quiet", "--workspace", "--benches"]),
     ("fuzz", &["xtask", "fuzz", "--seconds", "60"]),

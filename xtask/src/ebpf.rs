@@ -12,22 +12,43 @@ use anyhow::{Context, Result, bail};
 
 use self::record::{Record, sources_digest};
 use self::toolchain::Toolchain;
-use crate::cargo::{succeed, workspace};
+use crate::cargo::{cargo, succeed, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Change nothing: fail when the committed object is not that of the sources
     #[arg(long)]
     check: bool,
+    /// Build target/ebpf/router-ebpf-log.o instead, which tells the router's log of every packet; with --check this
+    /// machine's kernel has to accept it
+    #[arg(long)]
+    log: bool,
 }
 
 pub(crate) fn ebpf(arguments: &Arguments) -> Result<()> {
-    if arguments.check { check() } else { rebuild() }
+    match arguments {
+        Arguments { check, log: true } => with_log(*check),
+        Arguments { check: true, .. } => check(),
+        _ => rebuild(),
+    }
+}
+
+/// Never committed; the router's feature `ebpf-log` embeds it.
+fn with_log(check: bool) -> Result<()> {
+    let object = build(&Toolchain::find_or_install()?, &["--features", "log"])?;
+    let path = fs::canonicalize(workspace())?.join(TARGET).join("router-ebpf-log.o");
+    fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
+    if check {
+        let test = ["test", "--quiet", "--package", "router-user", "--features", "ebpf-log", "kernel_log"];
+        return succeed(cargo().args(test).env("SNI_ROUTER_EBPF_OBJECT", &path));
+    }
+    println!("SNI_ROUTER_EBPF_OBJECT={} cargo build --package router-user --features ebpf-log", path.display());
+    Ok(())
 }
 
 fn rebuild() -> Result<()> {
     let toolchain = Toolchain::find_or_install()?;
-    let object = build(&toolchain)?;
+    let object = build(&toolchain, &[])?;
     let record = Record::new(sources_digest()?, &object, toolchain.version()?);
     fs::write(workspace().join(OBJECT), &object).with_context(|| format!("write {OBJECT}"))?;
     record.write()?;
@@ -58,7 +79,7 @@ fn check() -> Result<()> {
         println!("{OBJECT}: not rebuilt to compare: it was built by {}, and here is {version}", record.toolchain);
         return Ok(());
     }
-    if build(&toolchain)? != committed {
+    if build(&toolchain, &[])? != committed {
         bail!("{OBJECT} differs from what {version} makes of its sources: cargo xtask ebpf");
     }
     println!("{OBJECT}: byte for byte what {version} makes of its sources");
@@ -66,22 +87,22 @@ fn check() -> Result<()> {
 }
 
 /// The object without debug sections; BTF stays, because the loader reads it.
-fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
+fn build(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
     let crate_folder = fs::canonicalize(workspace().join("router-ebpf")).context("folder router-ebpf")?;
     let target = fs::canonicalize(workspace())?.join(TARGET);
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(&crate_folder).args(["build", "--quiet", "--release", "--locked", "-Z", "build-std=core"]);
-    cargo.args(["--target", TRIPLE, "--target-dir"]).arg(&target);
+    let mut build = Command::new("cargo");
+    build.current_dir(&crate_folder).args(["build", "--quiet", "--release", "--locked", "-Z", "build-std=core"]);
+    build.args(["--target", TRIPLE, "--target-dir"]).arg(&target).args(features);
     // Of the cargo that runs this program; they would lead to its own compiler.
     for variable in
         ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"]
     {
-        cargo.env_remove(variable);
+        build.env_remove(variable);
     }
-    toolchain.prepare(&mut cargo)?;
-    cargo.env("RUSTC_WRAPPER", wrapper(&target)?);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain)?.join("\x1f"));
-    succeed(&mut cargo)?;
+    toolchain.prepare(&mut build)?;
+    build.env("RUSTC_WRAPPER", wrapper(&target)?);
+    build.env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain)?.join("\x1f"));
+    succeed(&mut build)?;
     let linked = target.join(TRIPLE).join("release/router-ebpf");
     let stripped = target.join("router-ebpf.o");
     succeed(toolchain.objcopy()?.arg("--strip-debug").arg(&linked).arg(&stripped))?;

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, Shutdown, SocketType, recvmsg, send,
-    shutdown, sockopt,
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, Shutdown, SocketType, recvmsg, send, shutdown, sockopt,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::message::{ProberReply, REQUEST_LIMIT, Request, STATUS_LIMIT, StatusReply, decode, encode};
 use super::{Handoff, HandoffError, ProberStatus, ResolvedName, TerminatorStatus};
+use crate::channel::descriptors_of;
 use crate::seqpacket::register;
 
 /// What came from a router.
@@ -117,14 +117,7 @@ impl HandoffReceiver {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let message = recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
         // Owned from here on: whatever the checks below say, they are closed or handed on.
-        let descriptors: Vec<OwnedFd> = control
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-                _ => None,
-            })
-            .flatten()
-            .collect();
+        let descriptors = descriptors_of(&mut control);
         if message.bytes == 0 && descriptors.is_empty() {
             return Ok(None);
         }

@@ -14,6 +14,7 @@ mod options;
 mod progress;
 mod rewrite;
 mod sightings;
+mod trace;
 
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -23,15 +24,20 @@ use router_common::cut_through::{EVENT_BYTES, Event, Flow, FlowKey, MAX_FLOWS, M
 /// Attached where packets arrive.
 #[classifier]
 pub(crate) fn cut_through(context: TcContext) -> i32 {
+    trace::arrives(context.skb.skb);
     // SAFETY: the kernel passes a valid packet for the duration of the program.
-    unsafe { arrive::arrive(context.skb.skb) }
+    let action = unsafe { arrive::arrive(context.skb.skb) };
+    trace::outcome(context.skb.skb, action);
+    action
 }
 
 /// Attached where packets leave.
 #[classifier]
 pub(crate) fn cut_through_out(context: TcContext) -> i32 {
     // SAFETY: as above.
-    unsafe { leave::leave(context.skb.skb) }
+    let action = unsafe { leave::leave(context.skb.skb) };
+    trace::leaves(context.skb.skb);
+    action
 }
 
 // A name here is a constant in router_common::cut_through; a test of the router compares them.

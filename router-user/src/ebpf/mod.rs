@@ -3,6 +3,8 @@
 
 pub mod cut_through;
 mod interfaces;
+#[cfg(feature = "ebpf-log")]
+mod kernel_log;
 mod netlink;
 mod object;
 mod pins;

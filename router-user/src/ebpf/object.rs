@@ -47,9 +47,14 @@ where
 }
 
 /// Aligned as the parser wants it.
+#[cfg(not(feature = "ebpf-log"))]
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../router-ebpf/object/router-ebpf.o");
 
-#[cfg(test)]
+/// What `cargo xtask ebpf --log` has built.
+#[cfg(feature = "ebpf-log")]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SNI_ROUTER_EBPF_OBJECT"));
+
+#[cfg(all(test, not(feature = "ebpf-log")))]
 mod tests {
     use std::collections::BTreeSet;
 

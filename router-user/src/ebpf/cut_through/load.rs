@@ -120,6 +120,8 @@ impl Loaded {
         let owned = self.ownership.wait().map_err(|error| Unavailable::of_call("lock the flows", error))?;
         let (cut_through, collector, watch) = match self.maps {
             Maps::Attached(mut attacher) => {
+                #[cfg(feature = "ebpf-log")]
+                crate::ebpf::kernel_log::follow(attacher.object());
                 let (cut_through, collector) = open(attacher.object(), MAX_FLOWS, self.others)?;
                 let (adopted, _) = cut_through.fill();
                 let interfaces = attacher.names().join(",");
