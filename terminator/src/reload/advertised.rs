@@ -146,10 +146,11 @@ mod tests {
         assert!(!bundle.contains("KEY") && !bundle.contains("comment"));
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
         assert_eq!(fs::read_to_string(&file).unwrap(), *bundle);
+        assert_eq!(advertised.endings().len(), 3, "of each file by itself");
         assert!(matches!(&events[..], [Event::Advertised { authorities: 2, .. }]), "{events:?}");
 
         advertised.refresh(Origin::Text(String::new()), Instant::now(), &mut events);
-        assert!(advertised.bundle().is_none() && !file.exists());
+        assert!(advertised.bundle().is_none() && !file.exists() && advertised.endings().is_empty());
     }
 
     #[test]
