@@ -46,6 +46,7 @@ mod resets;
 mod rotation;
 mod router_crash;
 mod silent_peers;
+mod socket_activation;
 mod source_limits;
 mod status;
 mod steer;
