@@ -13,6 +13,7 @@ mod listening;
 pub mod logging;
 pub mod metrics;
 pub mod names;
+mod passed;
 pub mod router;
 pub mod routing;
 pub mod status;

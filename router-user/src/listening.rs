@@ -1,5 +1,5 @@
 //! The listening sockets: one per worker and listener, sharing the port by SO_REUSEPORT. The supervisor binds and keeps
-//! them, so that they outlive the router's processes; a router without one binds them itself.
+//! them, or has them from the service manager, so that they outlive the router's processes; a router without one binds them itself.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -8,9 +8,11 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use config::{Config, Listener};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tracing::{info, warn};
 
 use crate::admin::{self, AdminBindError};
+use crate::passed::PassedSockets;
 use crate::router::socket_options::set_defer_accept;
 
 /// All of a configuration.
@@ -19,6 +21,8 @@ pub(crate) struct ListeningSockets {
     pub(crate) listeners: Vec<Bound>,
     /// At `admin.address`, where the configuration has one.
     pub(crate) admin: Option<TcpListener>,
+    /// Whether that was bound by this process.
+    pub(crate) admin_is_fresh: bool,
 }
 
 /// One listener's.
@@ -27,8 +31,10 @@ pub(crate) struct Bound {
     pub(crate) name: String,
     /// As it is configured.
     pub(crate) address: SocketAddr,
-    /// One per worker.
+    /// One per worker. Two may be the same socket.
     pub(crate) sockets: Vec<TcpListener>,
+    /// How many of the last ones this process has bound.
+    pub(crate) fresh: usize,
 }
 
 /// A listener that could not be bound.
@@ -43,10 +49,24 @@ pub(crate) enum BindError {
 impl ListeningSockets {
     /// Binds all that `config` asks for.
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
+        Self::bind_beside(&mut PassedSockets::default(), config)
+    }
+
+    /// The same, with the sockets that are there already.
+    pub(crate) fn bind_beside(passed: &mut PassedSockets, config: &Config) -> Result<Self, BindError> {
         let workers = config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
-        let listeners = config.listeners.iter().map(|listener| Bound::bind(listener, workers));
+        let admin = config.admin.and_then(|address| passed.claim_admin(address));
+        let listeners = config.listeners.iter().map(|listener| match passed.claim(listener, config) {
+            sockets if sockets.is_empty() => Bound::bind(listener, workers),
+            sockets => Bound::of_passed(listener, sockets, workers),
+        });
         let listeners = listeners.collect::<Result<_, _>>()?;
-        Ok(Self { listeners, admin: config.admin.map(admin::bind).transpose()? })
+        let admin_is_fresh = admin.is_none() && config.admin.is_some();
+        let admin = match (admin, config.admin) {
+            (None, Some(address)) => Some(admin::bind(address)?),
+            (admin, _) => admin,
+        };
+        Ok(Self { listeners, admin, admin_is_fresh })
     }
 
     /// How many workers there are sockets for.
@@ -57,7 +77,8 @@ impl ListeningSockets {
     /// Other descriptors of the same sockets.
     pub(crate) fn share(&self) -> io::Result<Self> {
         let listeners = self.listeners.iter().map(Bound::share).collect::<io::Result<_>>()?;
-        Ok(Self { listeners, admin: self.admin.as_ref().map(TcpListener::try_clone).transpose()? })
+        let admin = self.admin.as_ref().map(TcpListener::try_clone).transpose()?;
+        Ok(Self { listeners, admin, admin_is_fresh: false })
     }
 
     /// Adds sockets that somebody else has bound.
@@ -65,7 +86,7 @@ impl ListeningSockets {
         let sockets = sockets.into_iter().map(TcpListener::from);
         match self.listeners.iter_mut().find(|bound| bound.name == name) {
             Some(bound) => bound.sockets.extend(sockets),
-            None => self.listeners.push(Bound { name, address, sockets: sockets.collect() }),
+            None => self.listeners.push(Bound { name, address, sockets: sockets.collect(), fresh: 0 }),
         }
     }
 
@@ -73,6 +94,12 @@ impl ListeningSockets {
     pub(crate) fn bind_missing(&self, next: &Config) -> Result<Vec<Bound>, BindError> {
         let missing = next.listeners.iter().filter(|wanted| !self.listeners.iter().any(|bound| bound.is(wanted)));
         missing.map(|listener| Bound::bind(listener, self.workers())).collect()
+    }
+
+    /// The names of those that `next` has no use for.
+    pub(crate) fn without_use_for<'s>(&'s self, next: &Config) -> impl Iterator<Item = &'s str> {
+        let is_gone = |bound: &&Bound| !next.listeners.iter().any(|wanted| bound.is(wanted));
+        self.listeners.iter().filter(is_gone).map(|bound| bound.name.as_str())
     }
 
     /// Adds sockets that were bound for `next`, and closes those that it has no use for.
@@ -103,13 +130,60 @@ impl Bound {
             address = socket.local_addr().map_err(fail)?;
             sockets.push(socket);
         }
-        Ok(Self { name: listener.name.clone(), address: listener.address, sockets })
+        Ok(Self { name: listener.name.clone(), address: listener.address, sockets, fresh: workers })
+    }
+
+    /// One per worker of sockets that are there already, of which there is at least one. Where they let others share the port
+    /// (SO_REUSEPORT), what is missing is bound beside them, and the kernel spreads connections evenly; otherwise workers share
+    /// sockets, and whoever is first accepts.
+    fn of_passed(listener: &Listener, mut sockets: Vec<TcpListener>, workers: usize) -> Result<Self, BindError> {
+        let fail = |source| BindError::Listener { name: listener.name.clone(), address: listener.address, source };
+        if sockets.len() > workers {
+            warn!(
+                listener = listener.name,
+                sockets = sockets.len(),
+                workers,
+                "more sockets than workers: the rest is closed"
+            );
+            sockets.truncate(workers);
+        }
+        for socket in &sockets {
+            set_defer_accept(socket, DEFER_PATIENCE).map_err(fail)?;
+        }
+        let (passed, mut fresh) = (sockets.len(), 0);
+        while sockets.len() < workers {
+            let shared = &sockets[sockets.len() % passed];
+            let address = shared.local_addr().map_err(fail)?;
+            let may_share = SockRef::from(shared).reuse_port().unwrap_or(false);
+            match may_share.then(|| bind_one(address)) {
+                Some(Ok(socket)) => {
+                    sockets.push(socket);
+                    fresh += 1;
+                }
+                // Another uid's port cannot be shared (socket(7), SO_REUSEPORT).
+                Some(Err(_)) | None => sockets.push(shared.try_clone().map_err(fail)?),
+            }
+        }
+        if passed + fresh < workers {
+            info!(
+                listener = listener.name,
+                sockets = passed,
+                workers,
+                "workers share the listening sockets: ReusePort= is off"
+            );
+        }
+        Ok(Self { name: listener.name.clone(), address: listener.address, sockets, fresh })
+    }
+
+    /// Those that this process has bound.
+    pub(crate) fn fresh(&self) -> &[TcpListener] {
+        &self.sockets[self.sockets.len() - self.fresh..]
     }
 
     /// Other descriptors of the same sockets.
     pub(crate) fn share(&self) -> io::Result<Self> {
         let sockets = self.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-        Ok(Self { name: self.name.clone(), address: self.address, sockets })
+        Ok(Self { name: self.name.clone(), address: self.address, sockets, fresh: 0 })
     }
 
     /// Another address under the same name is another listener.
@@ -179,6 +253,26 @@ mod tests {
         let ports: Vec<_> =
             Bound::bind(&probe, 3).unwrap().sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         assert!(ports.iter().all(|&port| port == ports[0] && port != 0));
+    }
+
+    #[test]
+    fn one_socket_serves_all_workers_where_nobody_may_share_its_port() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let bound = Bound::of_passed(&listener("127.0.0.1:1"), vec![passed], 3).unwrap();
+        assert_eq!((bound.sockets.len(), bound.fresh().len()), (3, 0));
+        assert!(bound.sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
+    }
+
+    #[test]
+    fn others_are_bound_beside_one_that_lets_them_share_its_port() {
+        let passed = bind_one("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = passed.local_addr().unwrap();
+        let bound = Bound::of_passed(&listener("127.0.0.1:1"), vec![passed], 3).unwrap();
+        assert_eq!((bound.sockets.len(), bound.fresh().len()), (3, 2));
+        assert!(bound.sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
+        let fewer = Bound::of_passed(&listener("127.0.0.1:1"), bound.sockets, 2).unwrap();
+        assert_eq!((fewer.sockets.len(), fewer.fresh().len()), (2, 0));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Line {
 
     /// The supervisor's side: gives the sockets of listeners.
     pub(crate) async fn give_listeners(&self, listeners: &[Bound]) -> io::Result<()> {
-        for Bound { name, address, sockets } in listeners {
+        for Bound { name, address, sockets, .. } in listeners {
             let order = Order::Listen { name: name.clone(), address: *address };
             for part in sockets.chunks(::connection::channel::DESCRIPTOR_LIMIT) {
                 let descriptors: Vec<_> = part.iter().map(AsFd::as_fd).collect();
@@ -188,8 +188,9 @@ mod tests {
         let one = TcpListener::bind("127.0.0.1:0").unwrap();
         let many = (0..300).map(|_| one.try_clone().unwrap()).collect();
         let configured = "127.0.0.1:443".parse().unwrap();
-        let bound = Bound { name: "tls".to_owned(), address: configured, sockets: many };
-        let sockets = ListeningSockets { listeners: vec![bound], admin: Some(admin.try_clone().unwrap()) };
+        let bound = Bound { name: "tls".to_owned(), address: configured, sockets: many, fresh: 0 };
+        let sockets =
+            ListeningSockets { listeners: vec![bound], admin: Some(admin.try_clone().unwrap()), admin_is_fresh: false };
         let (given, started) = tokio::join!(supervisor.give_start(&sockets), router.wait_for_start());
         given.unwrap();
         let started = started.unwrap();

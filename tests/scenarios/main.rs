@@ -49,6 +49,7 @@ mod rotation;
 mod rotation_manual;
 mod router_crash;
 mod silent_peers;
+mod socket_activation;
 mod source_limits;
 mod status;
 mod steer;

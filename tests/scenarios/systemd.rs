@@ -6,6 +6,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use tests::binaries;
+use tests::client_tools::{Tool, require};
 use tests::fakes::Echo;
 use tests::patience::PATIENCE;
 use tests::router_process::RouterProcess;
@@ -33,6 +34,9 @@ fn it_hears_of_readiness_reloads_upgrades_and_the_end() {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
     let ready = "READY=1\nSTATUS=serving 1 tenants on 1 listeners";
+    // What is to outlive this process comes ahead of anything else (`socket_activation.rs` has the rest of that).
+    assert_eq!(heard(), "FDSTORE=1\nFDNAME=listener.tls");
+    assert_eq!(heard(), "FDSTORE=1\nFDNAME=admin.address");
     assert_eq!(heard(), ready);
 
     router.signal(Signal::SIGHUP).unwrap();
@@ -56,18 +60,30 @@ fn it_hears_of_readiness_reloads_upgrades_and_the_end() {
 }
 
 #[test]
-fn the_unit_file_is_one_that_systemd_understands() {
-    let unit = fs::read_to_string(binaries::workspace_folder().join("deploy/systemd/sni-router.service")).unwrap();
+fn the_unit_files_are_ones_that_systemd_understands() {
     let scratch = Scratch::new().unwrap();
-    // verify looks for the program, too.
     let program = binaries::sni_router().unwrap();
-    let path = scratch.write("sni-router.service", &unit.replace("/usr/bin/sni-router", program.to_str().unwrap()));
-    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(path.unwrap()).output();
-    match verified {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && !said.contains("sni-router.service"), "{said}");
-        }
-        Err(error) => eprintln!("not verified: systemd-analyze: {error}"),
+    let Some(analyze) = require(Tool::SystemdAnalyze, "the unit files").unwrap() else { return };
+    let mut verify = Command::new(analyze);
+    verify.args(["verify", "--man=no"]);
+    // The socket unit names the service, and verify looks for the program, too.
+    for name in ["sni-router.service", "sni-router.socket"] {
+        let unit = fs::read_to_string(binaries::workspace_folder().join("deploy/systemd").join(name)).unwrap();
+        let unit = unit.replace("/usr/bin/sni-router", program.to_str().unwrap());
+        verify.arg(scratch.write(name, &unit).unwrap());
     }
+    let output = verify.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("sni-router."), "{said}");
+}
+
+#[test]
+fn the_socket_unit_is_what_the_listening_sockets_are_without_it() {
+    let folder = binaries::workspace_folder().join("deploy/systemd");
+    let read = |name| fs::read_to_string(folder.join(name)).unwrap();
+    let (socket, service) = (read("sni-router.socket"), read("sni-router.service"));
+    for line in ["FileDescriptorName=tls", "ReusePort=yes", "BindIPv6Only=both", "Backlog=4096"] {
+        assert!(socket.lines().any(|own| own == line), "{line}\n{socket}");
+    }
+    assert!(service.lines().any(|line| line.starts_with("FileDescriptorStoreMax=")), "{service}");
 }

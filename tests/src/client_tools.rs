@@ -43,11 +43,13 @@ pub enum Tool {
     Strace,
     /// The library that gives processes another clock.
     FakeTime,
+    /// What reads unit files as systemd does.
+    SystemdAnalyze,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Curl,
         Self::OpenSsl,
         Self::GnuTlsCli,
@@ -62,6 +64,7 @@ impl Tool {
         Self::TestSsl,
         Self::Strace,
         Self::FakeTime,
+        Self::SystemdAnalyze,
     ];
 
     /// What a person would call it.
@@ -81,6 +84,7 @@ impl Tool {
             Self::TestSsl => "testssl",
             Self::Strace => "strace",
             Self::FakeTime => "libfaketime",
+            Self::SystemdAnalyze => "systemd-analyze",
         }
     }
 
@@ -120,6 +124,7 @@ impl Tool {
             Self::TestSsl => &["testssl.sh", "bsdmainutils", "dnsutils"],
             Self::Strace => &["strace"],
             Self::FakeTime => &["libfaketime"],
+            Self::SystemdAnalyze => &["systemd"],
         }
     }
 }

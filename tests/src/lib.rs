@@ -31,6 +31,7 @@ pub mod router_process;
 pub mod scratch;
 pub mod secret_mount;
 pub mod segment;
+pub mod service_manager;
 pub mod setup;
 pub mod shortage;
 pub mod stream_of_bytes;

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::patience::{PATIENCE, eventually};
 use crate::processes::{self, Pid};
 use crate::scratch::Scratch;
+use crate::service_manager::ServiceManager;
 use crate::setup::{Setup, Written};
 use crate::tls_client::tcp;
 
@@ -58,8 +59,9 @@ impl RouterProcess {
         let written = setup.write(&scratch)?;
         let program = copy_programs(&scratch)?;
         give_all(scratch.path(), uid)?;
-        let mut command = command(&program, &scratch, &written, "info")?;
-        let (supervisor, log) = follow(command.uid(uid).gid(uid))?;
+        let mut command = Command::new(&program);
+        command.uid(uid).gid(uid);
+        let (supervisor, log) = spawn_by(command, &scratch, &written, "info")?;
         Self { supervisor, program, written, log, scratch }.ready()
     }
 
@@ -79,8 +81,28 @@ impl RouterProcess {
         let written = setup.write(&scratch)?;
         let variables = variables(scratch.path());
         let program = binaries::sni_router()?;
-        let (supervisor, log) = follow(command(&program, &scratch, &written, "info")?.envs(variables))?;
+        let (supervisor, log) = spawn_with(&program, &scratch, &written, "info", &variables)?;
         Self { supervisor, program, written, log, scratch }.ready()
+    }
+
+    /// The same, as a service: `manager` gets the scenario's folder and what was written, before the start.
+    pub fn start_as_service(
+        setup: Setup,
+        manager: impl FnOnce(&Path, &Written) -> Result<ServiceManager>,
+    ) -> Result<(Self, ServiceManager)> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let manager = manager(scratch.path(), &written)?;
+        let program = binaries::sni_router()?;
+        let (supervisor, log) = spawn_by(manager.command(&program)?, &scratch, &written, "info")?;
+        Ok((Self { supervisor, program, written, log, scratch }.ready()?, manager))
+    }
+
+    /// Starts it again by the same manager, once it has ended. The log begins anew.
+    pub fn start_service_again(&mut self, manager: &ServiceManager) -> Result<()> {
+        let command = manager.command(&self.program)?;
+        (self.supervisor, self.log) = spawn_by(command, &self.scratch, &self.written, "info")?;
+        self.wait_until_ready()
     }
 
     /// Starts the router on files that are written, with this filter of the log, and does not wait.
@@ -229,26 +251,34 @@ impl RouterProcess {
 }
 
 fn spawn(program: &Path, scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
-    follow(&mut command(program, scratch, written, filter)?)
+    spawn_with(program, scratch, written, filter, &[])
 }
 
-fn command(program: &Path, scratch: &Scratch, written: &Written, filter: &str) -> Result<Command> {
+fn spawn_with(
+    program: &Path,
+    scratch: &Scratch,
+    written: &Written,
+    filter: &str,
+    variables: &[(&'static str, OsString)],
+) -> Result<(Child, Log)> {
+    let mut command = Command::new(program);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    spawn_by(command, scratch, written, filter)
+}
+
+fn spawn_by(mut command: Command, scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
     // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
     let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
-    let mut command = Command::new(program);
-    command
+    let mut supervisor = command
         .args(["run", "--config"])
         .arg(&written.path)
         .env("SNI_ROUTER_LOG", filter)
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(stdout.context("file for the standard output")?)
-        .stderr(Stdio::piped());
-    Ok(command)
-}
-
-fn follow(command: &mut Command) -> Result<(Child, Log)> {
-    let mut supervisor = command.spawn().with_context(|| format!("start {command:?}"))?;
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {}", command.get_program().display()))?;
     let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
     Ok((supervisor, Log::follow(stderr)))
 }

@@ -49,9 +49,12 @@ use crate::demand::{Command, Demands, bind_demand};
 use crate::failure::Failure;
 use crate::identity::{Identity, router_identity};
 use crate::listening::ListeningSockets;
+use crate::passed::PassedSockets;
 
 /// Runs until a signal ends it, or until the router cannot start.
 pub fn run(config_file: &Path) -> Result<(), Failure> {
+    // Before anything else has a descriptor.
+    let mut passed = PassedSockets::of_environment();
     let seen = fingerprint(config_file);
     let text = Config::read_file(config_file).map_err(Failure::Config)?;
     let config = Config::of_file(config_file, &text).map_err(Failure::Config)?;
@@ -62,7 +65,11 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
             "not started as root: router and terminators share this user's uid, so a tenant's keys are protected by its process alone"
         );
     }
-    let sockets = ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?;
+    let sockets = ListeningSockets::bind_beside(&mut passed, &config);
+    let sockets = sockets.map_err(|error| Failure::System(error.to_string()))?;
+    let manager = ServiceManager::of_environment();
+    passed.close().iter().for_each(|name| manager.forget(name));
+    manager.keep(&sockets);
     let file = (config_file, seen, text);
     let groups = MemoryGroups::new(&config.runtime_dir);
     let seat = Seat::new(sockets);

@@ -42,6 +42,10 @@ impl Process {
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(stdin.map_or_else(Stdio::piped, Stdio::from))
+            // What the service manager passes is the supervisor's.
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_FDNAMES")
             // A Ctrl-C in the terminal reaches the supervisor alone, which then drains in order.
             .process_group(0)
             .spawn()?;

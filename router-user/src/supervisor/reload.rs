@@ -151,7 +151,11 @@ impl Reloader {
         let shared = sockets.iter().map(Bound::share).collect::<io::Result<Vec<_>>>()?;
         self.runtime_dir.adopt_config()?;
         // A router that starts from here on finds both, the configuration and its sockets.
-        self.seat.sockets.with(|bound| bound.move_to(&config, sockets));
+        self.seat.sockets.with(|bound| {
+            bound.without_use_for(&config).for_each(|name| self.manager.forget_listener(name));
+            self.manager.keep_listeners(&sockets);
+            bound.move_to(&config, sockets);
+        });
         let _ = self.news.send(News::HelloTimeout(super::longest_hello(&config)));
         let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
         let is_new = |(name, settings): &(&&str, &_)| before.get(**name) != Some(*settings);

@@ -1,13 +1,24 @@
-//! What systemd is told: readiness, reloads and the end, over the socket that NOTIFY_SOCKET names (sd_notify(3)). Without one
-//! nobody is told anything.
+//! What systemd is told: readiness, reloads and the end, over the socket that NOTIFY_SOCKET names (sd_notify(3)). It is given
+//! the listening sockets to keep, too (sd_pid_notify_with_fds(3), FDSTORE=1). Without one nobody is told anything.
 
 use std::ffi::OsString;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
+use ::connection::channel::DESCRIPTOR_LIMIT;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    sendmsg_addr, sendto, socket_with, sockopt,
+};
 use rustix::time::{ClockId, clock_gettime};
-use tracing::debug;
+use tracing::{debug, warn};
+
+use crate::listening::{Bound, ListeningSockets};
+use crate::passed::{ADMIN, kept_name};
 
 /// Whoever started us, where that wants to know. Clones tell the same.
 #[derive(Clone, Debug)]
@@ -46,6 +57,54 @@ impl ServiceManager {
         self.tell(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
+    /// The sockets that this process has bound: whoever starts it again passes them, and meanwhile nobody is refused. Ahead
+    /// of [`ready`](Self::ready).
+    pub(super) fn keep(&self, sockets: &ListeningSockets) {
+        self.keep_listeners(&sockets.listeners);
+        if let (Some(admin), true) = (&sockets.admin, sockets.admin_is_fresh) {
+            self.store(ADMIN, &[admin.as_fd()]);
+        }
+    }
+
+    /// The same of listeners that a reload has brought.
+    pub(super) fn keep_listeners(&self, listeners: &[Bound]) {
+        for bound in listeners {
+            let sockets: Vec<_> = bound.fresh().iter().map(AsFd::as_fd).collect();
+            self.store(&kept_name(&bound.name), &sockets);
+        }
+    }
+
+    /// A listener is gone, and its port is to be closed.
+    pub(super) fn forget_listener(&self, name: &str) {
+        self.forget(&kept_name(name));
+    }
+
+    /// What was kept under this name is nobody's any more.
+    pub(super) fn forget(&self, name: &str) {
+        self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    }
+
+    /// Waits for systemd a little: what it does not take, the next crash loses.
+    fn store(&self, name: &str, descriptors: &[BorrowedFd<'_>]) {
+        let Some(address) = &self.0 else { return };
+        let state = format!("FDSTORE=1\nFDNAME={name}");
+        for part in descriptors.chunks(DESCRIPTOR_LIMIT) {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTOR_LIMIT))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let fits = control.push(SendAncillaryMessage::ScmRights(part));
+            let stored =
+                socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
+                    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+                    let message = [IoSlice::new(state.as_bytes())];
+                    sendmsg_addr(&socket, &**address, &message, &mut control, SendFlags::NOSIGNAL)
+                });
+            debug_assert!(fits, "the space is for as many");
+            if let Err(error) = stored {
+                warn!(%error, name, "the service manager cannot be given listening sockets to keep");
+            }
+        }
+    }
+
     /// Waits for nobody: what systemd does not read is lost.
     fn tell(&self, state: &str) {
         let Some(address) = &self.0 else { return };
@@ -57,6 +116,9 @@ impl ServiceManager {
         }
     }
 }
+
+/// systemd reads at once, unless it has no room for more messages.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
