@@ -145,7 +145,15 @@ fn it_holds_nothing_and_may_do_nothing_else() {
     let prober = router.prober_pid().unwrap();
     router.wait_for_metric(PROBES, &[("outcome", "ok")], 1.0).unwrap();
     let metrics = router.metrics().unwrap();
-    for part in ["no_new_privileges", "no_capabilities", "not_dumpable", "no_core_dumps", "seccomp", "landlock_files"] {
+    for part in [
+        "no_new_privileges",
+        "no_capabilities",
+        "not_dumpable",
+        "no_core_dumps",
+        "seccomp",
+        "landlock_files",
+        "landlock_network",
+    ] {
         assert_eq!(metrics.sum("sni_router_certificate_prober_sandbox", &[("part", part)]), 1.0, "{part}");
     }
     let status = processes::status(prober).unwrap();

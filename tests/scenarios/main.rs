@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access_log;
+mod admin_commands;
 mod admin_endpoint;
 mod alert_rules;
 mod backend_client_certificates;

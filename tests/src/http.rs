@@ -23,8 +23,17 @@ impl Response {
 
 /// Sends a GET and reads the answer until the peer ends the connection.
 pub fn get(stream: &mut (impl Read + Write), host: &str, path: &str) -> Result<Response> {
+    ask(stream, "GET", host, path)
+}
+
+/// The same with a POST that has no body.
+pub fn post(stream: &mut (impl Read + Write), host: &str, path: &str) -> Result<Response> {
+    ask(stream, "POST", host, path)
+}
+
+fn ask(stream: &mut (impl Read + Write), method: &str, host: &str, path: &str) -> Result<Response> {
     stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
         .context("send the request")?;
     stream.flush().context("send the request")?;
     let mut bytes = Vec::new();

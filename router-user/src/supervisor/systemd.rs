@@ -66,12 +66,13 @@ impl ServiceManager {
         }
     }
 
-    /// The same of listeners that a reload has brought.
+    /// The same of listeners that a reload has brought. Where one is not taken, the others are not tried: nobody shall wait
+    /// for a manager that does not listen more than once.
     pub(super) fn keep_listeners(&self, listeners: &[Bound]) {
-        for bound in listeners {
+        let _ = listeners.iter().all(|bound| {
             let sockets: Vec<_> = bound.fresh().iter().map(AsFd::as_fd).collect();
-            self.store(&kept_name(&bound.name), &sockets);
-        }
+            self.store(&kept_name(&bound.name), &sockets)
+        });
     }
 
     /// A listener is gone, and its port is to be closed.
@@ -81,28 +82,30 @@ impl ServiceManager {
 
     /// What was kept under this name is nobody's any more.
     pub(super) fn forget(&self, name: &str) {
-        self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        self.insist(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);
     }
 
-    /// Waits for systemd a little: what it does not take, the next crash loses.
-    fn store(&self, name: &str, descriptors: &[BorrowedFd<'_>]) {
-        let Some(address) = &self.0 else { return };
+    fn store(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> bool {
         let state = format!("FDSTORE=1\nFDNAME={name}");
-        for part in descriptors.chunks(DESCRIPTOR_LIMIT) {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTOR_LIMIT))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            let fits = control.push(SendAncillaryMessage::ScmRights(part));
-            let stored =
-                socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
-                    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
-                    let message = [IoSlice::new(state.as_bytes())];
-                    sendmsg_addr(&socket, &**address, &message, &mut control, SendFlags::NOSIGNAL)
-                });
-            debug_assert!(fits, "the space is for as many");
-            if let Err(error) = stored {
-                warn!(%error, name, "the service manager cannot be given listening sockets to keep");
-            }
+        descriptors.chunks(DESCRIPTOR_LIMIT).all(|part| self.insist(&state, part))
+    }
+
+    /// Waits for systemd a little: what it does not take, the next crash loses. Says whether it was taken.
+    fn insist(&self, state: &str, descriptors: &[BorrowedFd<'_>]) -> bool {
+        let Some(address) = &self.0 else { return false };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTOR_LIMIT))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        // The space is for as many as the callers pass.
+        let _fits = descriptors.is_empty() || control.push(SendAncillaryMessage::ScmRights(descriptors));
+        let told = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
+            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+            let message = [IoSlice::new(state.as_bytes())];
+            sendmsg_addr(&socket, &**address, &message, &mut control, SendFlags::NOSIGNAL)
+        });
+        if let Err(error) = &told {
+            warn!(%error, state, "the service manager does not keep listening sockets as it is asked to");
         }
+        told.is_ok()
     }
 
     /// Waits for nobody: what systemd does not read is lost.
@@ -146,6 +149,27 @@ mod tests {
         let reloading = heard(&at_name);
         let microseconds = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
         assert!(reloading.starts_with("RELOADING=1\n") && microseconds.parse::<u64>().unwrap() > 0, "{reloading}");
+    }
+
+    #[test]
+    fn one_that_does_not_listen_is_waited_for_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _deaf = UnixDatagram::bind(&path).unwrap();
+        let manager = ServiceManager::at(Some(path.into()));
+        // Fills the queue (net.unix.max_dgram_qlen).
+        (0..1000).for_each(|_| manager.ready(""));
+        let socket = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let bound = |name: usize| Bound {
+            name: format!("l{name}"),
+            address: "127.0.0.1:1".parse().unwrap(),
+            sockets: vec![socket()],
+            fresh: 1,
+        };
+        let listeners: Vec<_> = (0..20).map(bound).collect();
+        let began = std::time::Instant::now();
+        manager.keep_listeners(&listeners);
+        assert!((PATIENCE..5 * PATIENCE).contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 
     #[test]

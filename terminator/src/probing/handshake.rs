@@ -223,7 +223,27 @@ const LONGEST_CHAIN: usize = 8;
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
+    use crate::test_pki::Authority;
+
+    #[test]
+    fn an_issuer_that_ends_before_the_certificate_is_told_and_a_root_is_not() {
+        let root = Authority::new("root");
+        let issuer = root.intermediate("issuer");
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let shown = |until: i32| {
+            let leaf = issuer.dated_server(&["a.example"], (2020, until)).chain_pem;
+            Shown::of(&[der(&leaf), der(&issuer.ca_pem()), der(&root.ca_pem())]).unwrap()
+        };
+        // Authorities of the tests end in the year 4096.
+        let (before, after) = (shown(2100), shown(5000));
+        assert_eq!(before.earlier, []);
+        assert_eq!(after.earlier, [Leaf::parse(&der(&issuer.ca_pem())).unwrap()]);
+        assert_eq!(after.leaf.dns_names, ["a.example"]);
+        assert!(Shown::of(&[CertificateDer::from(vec![1, 2, 3])]).is_err());
+    }
 
     #[test]
     fn labels_differ() {
