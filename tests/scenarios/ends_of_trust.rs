@@ -18,11 +18,15 @@ use crate::two_tenants::TERMINATE;
 #[test]
 fn an_issuer_that_ends_while_it_is_served_is_told_and_its_successor_taken() {
     let root = Authority::new("root").unwrap();
-    let short = root.intermediate("short", Duration::from_secs(4)).unwrap();
-    let certificate = short.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
+    let long = || root.intermediate("long", 400 * DAY).unwrap().server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
     let backend = PlainHttp::start("acme").unwrap();
-    let tenant = Tenant::terminate("acme", &[TERMINATE], backend.address(), &certificate);
+    let tenant = Tenant::terminate("acme", &[TERMINATE], backend.address(), &long());
     let router = RouterProcess::start(Setup::new().tenant(tenant)).unwrap();
+    let config = config::Config::load(router.config_file()).unwrap();
+    let (secret, owner) = (secret_dir(router.folder(), "acme", 0), tenant_owner(&config, "acme").unwrap());
+    // Its life begins when everything runs that is to see its end.
+    let short = root.intermediate("short", Duration::from_secs(6)).unwrap();
+    short.server(&[TERMINATE], KeyKind::Ecdsa).unwrap().write_secret_dir(&secret, owner).unwrap();
     let client = TlsClient::trusting(&root).unwrap();
     let of_issuer = ["CN=short", "an issuer in the certificate's file"];
     router.log().wait_for(PATIENCE, &["WARN", of_issuer[0], of_issuer[1], "expires soon", "days=0"]).unwrap();
@@ -31,12 +35,9 @@ fn an_issuer_that_ends_while_it_is_served_is_told_and_its_successor_taken() {
     assert!(format!("{error:#}").contains("expired"), "{error:#}");
     assert!(not_after(&router, "issuer", "CN=short") <= now());
 
-    let next = root.intermediate("next", 400 * DAY).unwrap().server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
-    let config = config::Config::load(router.config_file()).unwrap();
-    let owner = tenant_owner(&config, "acme").unwrap();
-    next.write_secret_dir(&secret_dir(router.folder(), "acme", 0), owner).unwrap();
+    long().write_secret_dir(&secret, owner).unwrap();
     eventually(PATIENCE, "the next chain is served", || client.get(router.address(), TERMINATE, "/").ok()).unwrap();
-    assert!(not_after(&router, "issuer", "CN=next") > now());
+    assert!(not_after(&router, "issuer", "CN=long") > now());
     assert_eq!(not_after(&router, "issuer", "CN=short"), 0.0, "it is not served any more");
 }
 
