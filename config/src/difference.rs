@@ -60,7 +60,7 @@ impl Config {
                 if let Some(covered) =
                     owner.filter(|owner| **owner != tenant.name).and_then(|owner| settings.get_mut(owner))
                 {
-                    covered.exceptions.insert(name.as_str());
+                    covered.exceptions.insert((name.as_str(), tenant.name.as_str()));
                 }
             }
         }
@@ -82,8 +82,8 @@ pub struct TerminatorSettings<'c> {
     sandbox_policy: SandboxPolicy,
     /// Listeners that send it what nobody claims: without a server name, and with an unknown one.
     fallbacks: Vec<(&'c str, bool, bool)>,
-    /// Exact names of other tenants that a wildcard of this one covers.
-    exceptions: BTreeSet<&'c str>,
+    /// Exact names of other tenants that a wildcard of this one covers, and whose they are: it reads their part too.
+    exceptions: BTreeSet<(&'c str, &'c str)>,
 }
 
 impl<'c> TerminatorSettings<'c> {
@@ -142,6 +142,9 @@ mod tests {
         let same = |after: &Config| before.terminator_settings().get("wild") == after.terminator_settings().get("wild");
         assert!(same(&config("", LISTENER, &[&passthrough("b", "b.example"), WILD])));
         assert!(!same(&config("", LISTENER, &[&passthrough("b", "b.a.example"), WILD])));
+        let of_b = config("", LISTENER, &[&passthrough("b", "b.a.example"), WILD]);
+        let of_c = config("", LISTENER, &[&passthrough("c", "b.a.example"), WILD]);
+        assert_ne!(of_b.terminator_settings().get("wild"), of_c.terminator_settings().get("wild"));
         assert!(!same(&config("", LISTENER, &[&WILD.replace(":1\"", ":3\"")])));
         assert!(!same(&config("sandbox: { policy: Required }", LISTENER, &[WILD])));
         assert!(!same(&config("", LISTENER, &[&passthrough("b", "b.example")])));

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, value_parser};
+use config::Part;
 use tracing_subscriber::EnvFilter;
 
 use crate::check::check;
@@ -42,6 +43,15 @@ enum Command {
         /// Drain and exit when the standard input ends: the supervisor is gone.
         #[arg(long, hide = true)]
         supervised: bool,
+        /// Who the tenant is on this host, as the supervisor, which has read the whole file, says.
+        #[arg(long, hide = true, requires_all = ["gid", "supervised"], value_parser = value_parser!(u32).range(1..))]
+        uid: Option<u32>,
+        /// The same.
+        #[arg(long, hide = true, requires = "uid", value_parser = value_parser!(u32).range(1..))]
+        gid: Option<u32>,
+        /// Tenants of the file that have to be read beside this one.
+        #[arg(long, hide = true, requires = "uid", value_name = "NAME")]
+        beside: Vec<String>,
     },
     /// Print one tenant's TLS policy, and what is wrong with its certificates: 0 nothing, 1 problems.
     ///
@@ -102,12 +112,13 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         log_to_stderr();
         let request = match self.command {
-            Command::Serve { config, tenant, socket, memory_group, supervised } => Request {
+            Command::Serve { config, tenant, socket, memory_group, supervised, uid, gid, beside } => Request {
                 config,
                 tenant,
                 socket,
                 memory_group,
                 supervised,
+                part: uid.zip(gid).map(|(uid, gid)| Part { identity: config::Identity { uid, gid }, beside }),
                 #[cfg(debug_assertions)]
                 attempts: Vec::new(),
             },
@@ -128,6 +139,7 @@ impl Cli {
                 socket: socket.unwrap_or_default(),
                 memory_group: None,
                 supervised: false,
+                part: None,
                 attempts,
             },
             #[cfg(debug_assertions)]
@@ -170,5 +182,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nobody_is_told_to_be_root() {
+        let start = |uid: &str, gid: &str| {
+            let words = "sni-terminator serve --config c --tenant t --socket s --supervised --uid UID --gid GID";
+            let words = words.replace("UID", uid).replace("GID", gid);
+            Cli::try_parse_from(words.split(' ')).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(start("61184", "61184"), Ok(()));
+        assert_eq!(start("0", "61184"), Err(clap::error::ErrorKind::ValueValidation));
+        assert_eq!(start("61184", "0"), Err(clap::error::ErrorKind::ValueValidation));
     }
 }

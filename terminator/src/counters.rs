@@ -192,6 +192,7 @@ pub(crate) fn status<'w>(
             .zip(ended)
             .map(|(outcome, count)| ConnectionCount { outcome: outcome.label().into(), count })
             .collect(),
+        trust: Vec::new(),
         sandbox: Vec::new(),
         ca_bundle: String::new(),
     }

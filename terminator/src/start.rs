@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{AccessLogPath, Config, Mode, Startup, Terminate};
+use config::{AccessLogPath, Config, LoadError, Mode, Part, Startup, Terminate};
 use connection::backends::ConnectProbe;
 use connection::files::folders_with_content;
 use connection::{AccessLogFile, Backends, Limits, descriptors};
 use nix::unistd::geteuid;
 use thiserror::Error;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::confinement::{Confinement, Needs, enter_memory_group, forbid_new_privileges, raise_locked_memory_limit};
 use crate::generated::make_folder;
@@ -35,6 +35,8 @@ pub(crate) struct Request {
     pub memory_group: Option<PathBuf>,
     /// Whether standard input is the supervisor's lifeline.
     pub supervised: bool,
+    /// The part of the file that has to be read, where the supervisor says.
+    pub part: Option<Part>,
     /// What to try from inside the confinement, instead of serving.
     #[cfg(debug_assertions)]
     pub attempts: Vec<String>,
@@ -58,7 +60,8 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
 
     // As whoever started the process, without looking at anything that belongs to the tenant.
     forbid_new_privileges().map_err(system)?;
-    let config = Config::load(&request.config).map_err(input)?;
+    let config = load(request).map_err(input)?;
+    debug!(tenants = config.tenants.len(), "configuration read");
     let (index, terminate) = find(&config, &request.tenant)?;
     let start = Start { own_uid: geteuid().as_raw(), supervised: request.supervised };
     let router_uid = start.router_uid(config.user.as_ref()).map_err(input)?;
@@ -72,7 +75,10 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
 
     let tenant = &config.tenants[index];
     let place = place(&config, &tenant.name, terminate);
-    let target = identity(&config, &request.tenant)?;
+    let target = match &request.part {
+        Some(Part { identity: config::Identity { uid, gid }, .. }) => Identity { uid: *uid, gid: *gid },
+        None => identity(&config, &request.tenant)?,
+    };
     if let Some(place) = &place {
         make_folders(place, start.own_uid == 0, target)?;
     }
@@ -129,6 +135,17 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     // The whole configuration, with all tenants' names, is not needed any more.
     drop(config);
     serve(tenant, keeper, confinement, &request.socket, workers, request.supervised).map_err(system)
+}
+
+/// The whole file, or as much of it as makes no difference.
+fn load(request: &Request) -> Result<Config, LoadError> {
+    match &request.part {
+        Some(Part { beside, .. }) => {
+            let names = beside.iter().map(String::as_str).chain([request.tenant.as_str()]);
+            Config::load_part(&request.config, &names.collect::<Vec<_>>())
+        }
+        None => Config::load(&request.config),
+    }
 }
 
 pub(crate) fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Terminate), StartError> {

@@ -12,7 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use thiserror::Error;
 
 use crate::backend_tls::BackendConnector;
-use crate::certificates::{CertificateError, CertificateResolver, ServedCertificate};
+use crate::certificates::{CertificateError, CertificateResolver, Ending, ServedCertificate};
 
 /// What the terminator serves: the rustls configuration, and its certificates for the status.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct TenantTls {
     pub certificates: Vec<ServedCertificate>,
     /// What clients are told to trust, as PEM.
     pub authorities: Option<Arc<str>>,
+    /// What ends beside [`TenantTls::with_an_end`]: issuers, CAs and revocation lists.
+    pub trust: Vec<Ending>,
     /// What connects to the backends, where they get TLS.
     pub backend: Option<Arc<BackendConnector>>,
     /// Whether clients are asked for a certificate.
@@ -44,13 +46,26 @@ impl TenantTls {
         let server = server_config(terminate, &certificates, verifier, provider, tickets)?;
         let asks_clients = terminate.client_validation != ClientValidation::None;
         let client_rules = terminate.client_validation.trust().map(|trust| trust.allow.clone()).unwrap_or_default();
-        Ok(Self { server: Arc::new(server), certificates, authorities, backend: None, asks_clients, client_rules })
+        Ok(Self {
+            server: Arc::new(server),
+            certificates,
+            authorities,
+            trust: Vec::new(),
+            backend: None,
+            asks_clients,
+            client_rules,
+        })
     }
 
     /// Every certificate of the tenant's own, shown to clients or to backends.
     pub(crate) fn with_an_end(&self) -> Vec<ServedCertificate> {
         let shown_to_backends = self.backend.iter().filter_map(|backend| backend.client_certificate.clone());
         self.certificates.iter().cloned().chain(shown_to_backends).collect()
+    }
+
+    /// Everything that comes to an end.
+    pub(crate) fn endings(&self) -> Vec<Ending> {
+        self.with_an_end().iter().map(Ending::own).chain(self.trust.iter().cloned()).collect()
     }
 }
 

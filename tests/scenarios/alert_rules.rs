@@ -3,10 +3,12 @@
 use std::fs;
 use std::process::Command;
 
+use tests::authority::Authority;
 use tests::binaries::workspace_folder;
 use tests::client_tools::{Tool, require};
 use tests::fakes::ShopWindow;
 use tests::router_process::RouterProcess;
+use tests::scratch::Scratch;
 use tests::setup::{Setup, Tenant};
 
 use crate::two_tenants::{TERMINATE, TwoTenants};
@@ -31,12 +33,15 @@ fn every_metric_of_the_alert_rules_is_on_the_page() {
     metrics.dedup();
     assert!(metrics.len() >= 3, "{metrics:?}");
     let tenants = TwoTenants::start();
+    let scratch = Scratch::new().unwrap();
+    let ca = scratch.write("clients.crt", Authority::new("clients").unwrap().pem()).unwrap();
     let tenant = Tenant::terminate("acme", &[TERMINATE], tenants.terminate_backend.address(), &tenants.acme)
         .backend_named("localhost", tenants.terminate_backend.address().port())
+        .tls_line(&format!("clientValidation: {{ mode: Optional, ca: [{}] }}", ca.display()))
         .backend_tls(&format!("pins: [\"{}\"]", "00".repeat(32)), None);
     let shown = ShopWindow::start(&tenants.acme, None, 0).unwrap();
     let probed = Tenant::passthrough("probed", &["probed.test"], shown.address()).line("certificateProbe: 1h");
-    let router = RouterProcess::start(Setup::new().tenant(tenant).tenant(probed)).unwrap();
+    let router = RouterProcess::start_in(scratch, Setup::new().tenant(tenant).tenant(probed)).unwrap();
     router.wait_for_metric("sni_router_certificate_probe_ok", &[("tenant", "probed")], 1.0).unwrap();
     router.wait_for_metric("sni_router_name_answered", &[("name", "localhost")], 1.0).unwrap();
     let page = router.metrics().unwrap();

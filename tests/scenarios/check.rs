@@ -14,13 +14,15 @@ use tests::scratch::Scratch;
 use tests::setup::{Setup, Tenant, backend_client_dir, secret_dir};
 
 /// Names of tenants, what is said of them, and what the command beside it shows.
-const FINDINGS: [(&str, &str, &str); 14] = [
+const FINDINGS: [(&str, &str, &str); 16] = [
     ("mismatch", "problem: … this key does not belong to the certificate in", "BEGIN PUBLIC KEY"),
     ("elsewhere", "problem: certificate does not cover elsewhere.test", "DNS:other.test"),
     ("order", "warning: … certificate 2 of the file did not issue certificate 1", "CN = stranger"),
     ("broken", "problem: … the chain of the file is broken", "CN = scenario CA"),
     ("expired", "problem: … certificate expired at", "notAfter="),
     ("soon", "warning: … certificate expires at", "notAfter="),
+    ("chain", "warning: … an issuer in the file (CN=chain CA) expires at", "CN=chain CA"),
+    ("trusting", "warning: … CA certificate 1 (CN=ending CA) expires at", "CN=ending CA"),
     ("clock", "problem: … unless this host's clock is wrong", "notBefore="),
     ("weak", "problem: … its RSA key has 1024 bits", "1024 bit"),
     ("sha1", "problem: … is signed with SHA-1", "sha1WithRSAEncryption"),
@@ -57,6 +59,10 @@ fn every_finding_comes_with_a_command_that_shows_the_same() {
     ));
     let backend = tenant("backend", &certificate(&["backend.test"]))
         .backend_tls(&format!("ca: [{}]", ca.display()), Some(&certificate(&["no.client.test"])));
+    let chain = authority.intermediate("chain CA", ten_days).unwrap().server(&["chain.test"], KeyKind::Ecdsa).unwrap();
+    let ending = scene.scratch.write("ending.crt", Authority::ending("ending CA", ten_days).unwrap().pem()).unwrap();
+    let trusting = tenant("trusting", &certificate(&["trusting.test"]))
+        .tls_line(&format!("clientValidation: {{ mode: Required, ca: [{}] }}", ending.display()));
     let setup = ["mismatch", "order", "broken", "weak", "sha1", "garbage"]
         .iter()
         .fold(Setup::new(), |setup, name| setup.tenant(tenant(name, &certificate(&[&format!("{name}.test")]))))
@@ -66,6 +72,8 @@ fn every_finding_comes_with_a_command_that_shows_the_same() {
         .tenant(tenant("expired", &authority.expired_server(&["expired.test"]).unwrap()))
         .tenant(tenant("soon", &authority.expiring_server(&["soon.test"], ten_days).unwrap()))
         .tenant(tenant("clock", &authority.future_server(&["clock.test"]).unwrap()))
+        .tenant(tenant("chain", &chain))
+        .tenant(trusting)
         .tenant(clients)
         .tenant(backend);
     let config = setup.write(&scene.scratch).unwrap().path;

@@ -3,17 +3,18 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use config::Config;
-use tests::authority::{Authority, Identity, KeyKind};
-use tests::client_tools::{Tool, require};
+use tests::authority::{Authority, Identity, KeyKind, Owner};
+use tests::client_tools::{Tool, require, require_root};
 use tests::fakes::PlainHttp;
 use tests::patience::{PATIENCE, eventually};
+use tests::processes;
 use tests::router_process::{RouterProcess, send_signal};
 use tests::scratch::Scratch;
 use tests::setup::{Setup, Tenant, secret_dir, tenant_owner};
@@ -87,7 +88,6 @@ fn a_generated_certificate_survives_a_restart_and_is_nobody_elses() {
     assert_eq!((fs::read_to_string(&told).unwrap(), mode(&told)), (before.clone(), 0o644));
     assert!(!before.contains("PRIVATE"));
     if let Some(owner) = tenant_owner(&config, TENANT).unwrap() {
-        use std::os::unix::fs::MetadataExt;
         assert_eq!(fs::metadata(&kept).unwrap().uid(), owner.uid);
     }
     // What the rest of the router tells: `neighbour` has a certificate of its own and advertises nothing.
@@ -104,6 +104,36 @@ fn a_client_that_knows_only_an_address_can_check_it() {
     let output = Command::new(curl).args(["-sS", "--cacert"]).arg(&ca).arg(&url).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("backend"));
+}
+
+#[test]
+fn an_ordinary_user_s_router_generates_too_and_gives_way_to_an_external_one() {
+    if !require_root("to start the router as another user than root").unwrap() {
+        return;
+    }
+    let backend = PlainHttp::start("backend").unwrap();
+    let setup = Setup::new().tenant(Tenant::generate(TENANT, &[HOST], backend.address()));
+    let router = RouterProcess::start_copy_as(setup, ORDINARY_USER).unwrap();
+    let advertised = || Some(router.admin_get(&format!("/v1/ca/{TENANT}")).ok()?).filter(|told| told.status == 200);
+    let get = |bundle: &str| {
+        let client = TlsClient::trusting_bundle(bundle).unwrap();
+        client.get(router.address(), HOST, "/").map(|answer| answer.status)
+    };
+    let generated = eventually(PATIENCE, "the CA is told", advertised).unwrap().body;
+    assert_eq!(get(&generated).unwrap(), 200);
+    let config = Config::load(router.config_file()).unwrap();
+    let kept = config.generated_dir(TENANT).join("authority.pem");
+    let (owner, mode) = (fs::metadata(&kept).unwrap().uid(), fs::metadata(&kept).unwrap().permissions().mode());
+    assert_eq!((owner, mode & 0o777), (ORDINARY_USER, 0o600));
+    assert_eq!(processes::status(router.terminator_pid(TENANT).unwrap()).unwrap().uids().unwrap(), [ORDINARY_USER; 4]);
+
+    let external = Authority::new("external CA").unwrap();
+    let secret = secret_dir(router.folder(), TENANT, 0);
+    let owner = Owner { uid: ORDINARY_USER, gid: ORDINARY_USER };
+    external.server(&[HOST], KeyKind::Ecdsa).unwrap().write_secret_dir(&secret, Some(owner)).unwrap();
+    eventually(PATIENCE, "the external one is served", || get(external.pem()).ok()).unwrap();
+    eventually(PATIENCE, "what was generated is gone", || (!kept.exists()).then_some(())).unwrap();
+    assert!(get(&generated).is_err());
 }
 
 #[test]
@@ -149,7 +179,7 @@ impl Scene {
         Self { router, secret, _backend: backend }
     }
 
-    fn owner(&self) -> Option<tests::authority::Owner> {
+    fn owner(&self) -> Option<Owner> {
         tenant_owner(&Config::load(self.router.folder().join("config.yaml")).unwrap(), TENANT).unwrap()
     }
 
@@ -216,5 +246,7 @@ impl Drop for StopOnDrop<'_> {
 
 const TENANT: &str = "concierge";
 const HOST: &str = "k8s.corp.test";
+/// Neither root nor one that a tenant could have.
+const ORDINARY_USER: u32 = 65_534;
 const CLIENTS: u64 = 2;
 const CHANGES: u64 = 4;

@@ -52,6 +52,48 @@ fn many_first_connections_at_once_start_one_and_all_are_served() {
 }
 
 #[test]
+fn it_reads_no_more_of_the_configuration_than_it_needs() {
+    let backend = PlainHttp::start("acme").unwrap();
+    let authority = Authority::new("scenario CA").unwrap();
+    let tenants = [("wide", "*.wide.test"), ("inside", "www.wide.test"), ("globex", TERMINATE), ("other", "o.test")];
+    let setup = tenants.into_iter().fold(Setup::new(), |setup, (name, host)| {
+        let certificate = authority.server(&[host], KeyKind::Ecdsa).unwrap();
+        setup.tenant(Tenant::terminate(name, &[host], backend.address(), &certificate).line("startup: OnDemand"))
+    });
+    let router = RouterProcess::start_with_debug_log(setup).unwrap();
+    let client = TlsClient::trusting(&authority).unwrap();
+    for (name, host, tenants) in [("globex", TERMINATE, 1), ("wide", "api.wide.test", 2)] {
+        assert_eq!(client.get(router.address(), host, "/").unwrap().status, 200);
+        let (name, tenants) = (format!("tenant=\"{name}\""), format!("tenants={tenants}"));
+        router.log().wait_for(PATIENCE, &["configuration read", &name, &tenants]).unwrap();
+    }
+}
+
+/// What `cargo xtask bench --terminators` measures of the released program, with bounds for this one: time of the processor,
+/// not of a clock, and memory of its own, so that a busy machine and the size of the program make no difference.
+#[test]
+fn a_start_costs_little_however_many_tenants_there_are() {
+    let backend = PlainHttp::start("acme").unwrap();
+    let authority = Authority::new("scenario CA").unwrap();
+    let certificate = authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
+    let acme = Tenant::terminate("acme", &[TERMINATE], backend.address(), &certificate).line("startup: OnDemand");
+    let setup = (0..2000).fold(Setup::new().tenant(acme), |setup, number| {
+        let (name, host) = (format!("t{number}"), format!("t{number}.test"));
+        setup.tenant(Tenant::passthrough(&name, &[&host], backend.address()))
+    });
+    let router = RouterProcess::start(setup).unwrap();
+    let client = TlsClient::trusting(&authority).unwrap();
+    assert_eq!(client.get(router.address(), TERMINATE, "/").unwrap().status, 200);
+    let pid = router.terminator_pid("acme").unwrap();
+    let cpu = processes::cpu_time(pid).unwrap();
+    assert!(cpu <= std::time::Duration::from_millis(60), "{cpu:?}");
+    let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let anonymous = memory.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).unwrap();
+    let kibibytes: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes < 4096, "{kibibytes} KiB");
+}
+
+#[test]
 fn a_connection_keeps_it_running_and_what_comes_meanwhile_too() {
     let backend = Echo::start().unwrap();
     let authority = Authority::new("scenario CA").unwrap();

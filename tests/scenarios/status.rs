@@ -4,8 +4,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tests::authority::{Authority, KeyKind};
 use tests::binaries::sni_router;
+use tests::fakes::PlainHttp;
 use tests::router_process::RouterProcess;
+use tests::setup::{Setup, Tenant};
 
 use crate::two_tenants::{PASSTHROUGH, TERMINATE, TwoTenants};
 
@@ -50,6 +53,23 @@ fn a_person_and_a_program_see_tenants_certificates_backends_and_confinement() {
         let has = |line: &str| words.iter().all(|word| line.contains(word));
         assert!(screen.lines().any(has), "{words:?} in:\n{screen}");
     }
+}
+
+#[test]
+fn a_certificate_that_covers_another_tenants_name_is_told() {
+    let backend = PlainHttp::start("acme").unwrap();
+    let authority = Authority::new("scenario CA").unwrap();
+    let wide = authority.server(&["*.acme.test"], KeyKind::Ecdsa).unwrap();
+    let setup = Setup::new()
+        .tenant(Tenant::terminate("wide", &["api.acme.test"], backend.address(), &wide))
+        .tenant(Tenant::passthrough("other", &["www.acme.test"], backend.address()));
+    let router = RouterProcess::start(setup).unwrap();
+    let page = router.admin_get("/v1/certificates").unwrap().json().unwrap();
+    let overlap = &page["certificates"][0]["overlap"];
+    assert_eq!((&overlap["hostname"], &overlap["tenant"]), (&"www.acme.test".into(), &"other".into()));
+    let screen = status(&format!("http://{}", router.admin()), false).stdout;
+    let screen = String::from_utf8(screen).unwrap();
+    assert!(screen.contains("covers www.acme.test of tenant other too"), "{screen}");
 }
 
 #[test]

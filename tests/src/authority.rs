@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
-/// A root that signs leaves directly.
+/// A root, or one below it, that signs leaves.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -27,12 +27,29 @@ pub struct Authority {
 impl Authority {
     /// A new root with this common name.
     pub fn new(common_name: &str) -> Result<Self> {
+        Self::root(ca_params(common_name))
+    }
+
+    /// A new root that was made half a year ago and ends after this time.
+    pub fn ending(common_name: &str, left: Duration) -> Result<Self> {
+        let mut params = ca_params(common_name);
+        half_a_year_old(&mut params, left);
+        Self::root(params)
+    }
+
+    fn root(params: CertificateParams) -> Result<Self> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate the root's key")?;
-        let mut params = named(common_name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root = params.self_signed(&key).context("sign the root")?;
         Ok(Self { certificate: root.der().clone(), pem: root.pem(), issuer: Issuer::new(params, key) })
+    }
+
+    /// One below this one, made half a year ago, that ends after this time. Its leaves come with it alone in their file.
+    pub fn intermediate(&self, common_name: &str, left: Duration) -> Result<Self> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate an intermediate's key")?;
+        let mut params = ca_params(common_name);
+        half_a_year_old(&mut params, left);
+        let made = params.signed_by(&key, &self.issuer).context("sign an intermediate")?;
+        Ok(Self { certificate: made.der().clone(), pem: made.pem(), issuer: Issuer::new(params, key) })
     }
 
     /// The root that lies in this folder as ca.crt and ca.key; a new one is put there if there is none.
@@ -96,8 +113,7 @@ impl Authority {
     /// A server certificate that was made half a year ago and ends after this time.
     pub fn expiring_server(&self, names: &[&str], left: Duration) -> Result<Identity> {
         let mut params = server_params(names)?;
-        params.not_before = (SystemTime::now() - HALF_A_YEAR).into();
-        params.not_after = (SystemTime::now() + left).into();
+        half_a_year_old(&mut params, left);
         self.issue(params, KeyKind::Ecdsa)
     }
 
@@ -119,29 +135,34 @@ impl Authority {
 
     /// A list that revokes these certificates, valid for a day.
     pub fn crl(&self, revoked: &[&Identity]) -> Result<String> {
-        self.crl_of(SystemTime::now(), revoked)
+        self.crl_of(SystemTime::now() + A_DAY, revoked)
+    }
+
+    /// A list that revokes nothing and is to be renewed within this time.
+    pub fn crl_ending(&self, left: Duration) -> Result<String> {
+        self.crl_of(SystemTime::now() + left, &[])
     }
 
     /// The same as it was half a year ago: nobody has renewed it since.
     pub fn outdated_crl(&self) -> Result<String> {
-        self.crl_of(SystemTime::now() - HALF_A_YEAR, &[])
+        self.crl_of(SystemTime::now() + A_DAY - HALF_A_YEAR, &[])
     }
 
-    fn crl_of(&self, now: SystemTime, revoked: &[&Identity]) -> Result<String> {
+    fn crl_of(&self, end: SystemTime, revoked: &[&Identity]) -> Result<String> {
         let revoked_certs = revoked
             .iter()
             .map(|identity| {
                 Ok(RevokedCertParams {
                     serial_number: SerialNumber::from_slice(&identity.serial_bytes()?),
-                    revocation_time: now.into(),
+                    revocation_time: (end - A_DAY).into(),
                     reason_code: None,
                     invalidity_date: None,
                 })
             })
             .collect::<Result<_>>()?;
         let params = CertificateRevocationListParams {
-            this_update: (now - HALF_A_YEAR).into(),
-            next_update: (now + Duration::from_secs(24 * 60 * 60)).into(),
+            this_update: (end - A_DAY - HALF_A_YEAR).into(),
+            next_update: end.into(),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs,
@@ -301,6 +322,19 @@ fn server_params(names: &[&str]) -> Result<CertificateParams> {
 }
 
 /// An hour ago: clocks differ.
+fn ca_params(common_name: &str) -> CertificateParams {
+    let mut params = named(common_name);
+    // One below it, and leaves.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn half_a_year_old(params: &mut CertificateParams, left: Duration) {
+    params.not_before = (SystemTime::now() - HALF_A_YEAR).into();
+    params.not_after = (SystemTime::now() + left).into();
+}
+
 fn begin_now(params: &mut CertificateParams, life: Duration) {
     params.not_before = (SystemTime::now() - Duration::from_secs(60 * 60)).into();
     params.not_after = (SystemTime::now() + life).into();
@@ -328,4 +362,5 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     written().with_context(|| format!("write {}", path.display()))
 }
 
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HALF_A_YEAR: Duration = Duration::from_secs(180 * 24 * 60 * 60);

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -47,17 +49,20 @@ impl RouterProcess {
     pub fn start_copy(setup: Setup) -> Result<Self> {
         let scratch = Scratch::new()?;
         let written = setup.write(&scratch)?;
-        let folder = scratch.join("bin");
-        std::fs::create_dir(&folder).context("folder for the programs")?;
-        let program = binaries::sni_router()?;
-        for (name, from) in [("sni-router", program), ("sni-terminator", binaries::beside_us("sni-terminator")?)] {
-            let to = folder.join(name);
-            // Without a copy of hundreds of megabytes, where the folders are on one file system.
-            if std::fs::hard_link(&from, &to).is_err() {
-                std::fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
-            }
-        }
-        Self::launch_program(folder.join("sni-router"), scratch, written, "info")?.ready()
+        let program = copy_programs(&scratch)?;
+        Self::launch_program(program, scratch, written, "info")?.ready()
+    }
+
+    /// The same as this user, who is not root and to whom everything of the scenario belongs.
+    pub fn start_copy_as(setup: Setup, uid: u32) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let written = setup.write(&scratch)?;
+        let program = copy_programs(&scratch)?;
+        give_all(scratch.path(), uid)?;
+        let mut command = Command::new(&program);
+        command.uid(uid).gid(uid);
+        let (supervisor, log) = spawn_by(command, &scratch, &written, "info")?;
+        Self { supervisor, program, written, log, scratch }.ready()
     }
 
     /// The same, with a line for each connection.
@@ -276,6 +281,32 @@ fn spawn_by(mut command: Command, scratch: &Scratch, written: &Written, filter: 
         .with_context(|| format!("start {}", command.get_program().display()))?;
     let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
     Ok((supervisor, Log::follow(stderr)))
+}
+
+/// The router's program in the scenario's folder, and the terminator's beside it.
+fn copy_programs(scratch: &Scratch) -> Result<PathBuf> {
+    let folder = scratch.join("bin");
+    std::fs::create_dir(&folder).context("folder for the programs")?;
+    let program = binaries::sni_router()?;
+    for (name, from) in [("sni-router", program), ("sni-terminator", binaries::beside_us("sni-terminator")?)] {
+        let to = folder.join(name);
+        // Without a copy of hundreds of megabytes, where the folders are on one file system.
+        if std::fs::hard_link(&from, &to).is_err() {
+            std::fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+        }
+    }
+    Ok(folder.join("sni-router"))
+}
+
+/// A folder and what is in it, but not the programs, which may be links to those of other scenarios.
+fn give_all(path: &Path, uid: u32) -> Result<()> {
+    chown(path, Some(uid), Some(uid)).with_context(|| format!("give {} to uid {uid}", path.display()))?;
+    if path.is_dir() && !path.ends_with("bin") {
+        for entry in std::fs::read_dir(path).with_context(|| format!("list {}", path.display()))? {
+            give_all(&entry?.path(), uid)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for RouterProcess {

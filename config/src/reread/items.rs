@@ -5,18 +5,18 @@ use std::iter::once;
 
 /// The lines of a configuration.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Items<'t> {
+pub(crate) struct Items<'t> {
     /// To the end of the line `tenants:` and of the comments below it.
     head: &'t str,
     /// One tenant each, from its `- ` to the next one's.
-    pub(super) list: Vec<&'t str>,
+    pub(crate) list: Vec<&'t str>,
     /// From the next field of the file on.
     tail: &'t str,
 }
 
 impl<'t> Items<'t> {
     /// `None` for a text of another shape, and where tenants may depend on each other's lines.
-    pub(super) fn of(text: &'t str) -> Option<Self> {
+    pub(crate) fn of(text: &'t str) -> Option<Self> {
         let mut position = 0;
         let mut lines = text.split_inclusive('\n').map(|line| {
             let start = position;
@@ -58,7 +58,7 @@ impl<'t> Items<'t> {
     }
 
     /// The same file with these tenants alone.
-    pub(super) fn text_of(&self, items: &[&str]) -> String {
+    pub(crate) fn text_of(&self, items: &[&str]) -> String {
         let mut text = self.head.to_owned();
         for item in items {
             text.push_str(item);

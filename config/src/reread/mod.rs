@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use self::items::Items;
+pub(crate) use self::items::Items;
 use crate::error::LoadError;
 use crate::hostname::HostnamePattern;
 use crate::model::{Config, Fallback, Identity, Listener, Mode, Tenant};

@@ -20,7 +20,7 @@ pub use receiver::{HandoffReceiver, Received};
 pub use sender::HandoffSender;
 pub use status::{
     BackendStatus, CertificateStatus, ClientCertificateCount, ConnectionCount, HandshakeCount, Histogram, SandboxPart,
-    TerminatorStatus,
+    TerminatorStatus, TrustStatus,
 };
 pub use waits::{HandoffWait, HandoffWaits};
 

@@ -29,6 +29,8 @@ pub struct TerminatorStatus {
     pub backends: Vec<BackendStatus>,
     /// What it serves with.
     pub certificates: Vec<CertificateStatus>,
+    /// What else ends, the nearest ends first: issuers, CAs that are trusted or told, revocation lists.
+    pub trust: Vec<TrustStatus>,
     /// Connections that have ended.
     pub connections: Vec<ConnectionCount>,
     /// How it is confined.
@@ -111,6 +113,24 @@ pub struct CertificateStatus {
     pub not_after: i64,
     /// The DNS names and IP addresses that it covers.
     pub names: Vec<String>,
+}
+
+/// Something beside the certificates whose end refuses somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrustStatus {
+    /// `issuer`, `client_ca`, `backend_ca`, `advertised_ca` or `revocation_list`.
+    pub kind: String,
+    /// Its folder or file.
+    pub name: String,
+    /// Who it is; of a revocation list, its issuer.
+    pub subject: String,
+    /// Hexadecimal; of a revocation list, its number.
+    pub serial: String,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
 }
 
 /// One means of a terminator's confinement.

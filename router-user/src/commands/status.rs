@@ -20,6 +20,7 @@ pub fn status(admin: &str, as_json: bool) -> Result<(), Failure> {
             (endpoint.get("/v1/tenants")?, endpoint.get("/v1/certificates")?, endpoint.get("/v1/backends")?);
         let mut document = tenants;
         document["certificates"] = certificates["certificates"].clone();
+        document["trust"] = certificates["trust"].clone();
         document["backends"] = backends["backends"].clone();
         format!("{:#}\n", json!(document))
     } else {

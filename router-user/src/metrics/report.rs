@@ -338,6 +338,16 @@ fn terminators(page: &mut Exposition, config: &Config, terminators: &[Terminator
             page.sample(name, &labels, certificate.not_after);
         }
     }
+    let name = "sni_terminator_trust_not_after_seconds";
+    page.family(name, "gauge", "When an issuer, a trusted CA or a revocation list ends, in Unix seconds.");
+    for (tenant, status) in &answered {
+        for trust in &status.trust {
+            let (kind, file, subject, serial) = (&*trust.kind, &*trust.name, &*trust.subject, &*trust.serial);
+            let labels =
+                [("tenant", *tenant), ("kind", kind), ("name", file), ("subject", subject), ("serial", serial)];
+            page.sample(name, &labels, trust.not_after);
+        }
+    }
 }
 
 fn reloads(page: &mut Exposition, reloads: &Reloads) {

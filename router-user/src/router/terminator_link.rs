@@ -86,7 +86,10 @@ impl TerminatorLink {
         stream: &TcpStream,
         deadline: Instant,
     ) -> Result<(), TerminatorUnavailable> {
-        let mut reason = "no answer until the deadline".to_owned();
+        let mut reason = match self.asking {
+            Some(_) => "it was not started until the deadline".to_owned(),
+            None => "no answer until the deadline".to_owned(),
+        };
         let mut pause = FIRST_PAUSE;
         loop {
             let attempt = async {
@@ -103,9 +106,6 @@ impl TerminatorLink {
                 Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
                 Err(_elapsed) => return Err(self.unavailable(reason)),
             }
-            if let Some(asking) = &self.asking {
-                asking.ask();
-            }
             if timeout_at(deadline, sleep(pause)).await.is_err() {
                 return Err(self.unavailable(reason));
             }
@@ -121,7 +121,7 @@ impl TerminatorLink {
         if let Some(sender) = self.connected() {
             return Ok(sender);
         }
-        let sender = Rc::new(HandoffSender::connect(&self.socket)?.counting(Arc::clone(&self.waits)));
+        let sender = Rc::new(self.connect().await?.counting(Arc::clone(&self.waits)));
         // Ahead of the first connection, for a terminator that has just been started. Later changes are told by
         // `names::announce`.
         for resolved in self.names.of(&self.tenant) {
@@ -129,6 +129,19 @@ impl TerminatorLink {
         }
         *self.current.borrow_mut() = Some(sender.clone());
         Ok(sender)
+    }
+
+    /// A terminator that is started by demand is asked and waited for, by whoever came first; nothing tells of its socket.
+    async fn connect(&self) -> Result<HandoffSender, HandoffError> {
+        let began = Instant::now();
+        loop {
+            match (HandoffSender::connect(&self.socket), &self.asking) {
+                (Err(error), Some(asking)) if error.can_pass() => asking.ask(),
+                (connected, _) => return connected,
+            }
+            // The longer it takes, the less a moment more matters.
+            sleep((began.elapsed() / 8).clamp(FIRST_PAUSE, RETRY_PAUSE)).await;
+        }
     }
 
     fn connected(&self) -> Option<Rc<HandoffSender>> {

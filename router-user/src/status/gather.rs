@@ -8,9 +8,10 @@ use connection::DrainPhase;
 use connection::handoff::{SandboxPart, TerminatorStatus};
 use connection::relay::DataPath;
 
+use super::overlap::Hostnames;
 use super::{
-    BackendView, Backends, CertificateView, Certificates, ConfinementPart, Count, KernelProgram, TenantStatus, Tenants,
-    TerminatorView,
+    BackendView, Backends, CertificateView, Certificates, ConfinementPart, Count, KernelProgram, OverlapView,
+    TenantStatus, Tenants, TerminatorView, TrustView,
 };
 use crate::ebpf::cut_through::{CuttingThrough, Fallback};
 use crate::ebpf::steer::Steering;
@@ -40,6 +41,7 @@ pub fn tenants(
 
 /// What the terminators serve with, and what probed backends show.
 pub fn certificates(policy: &Policy, terminators: &[TerminatorReport], prober: Option<&ProberReport>) -> Certificates {
+    let hostnames = &Hostnames::of(&policy.config.tenants);
     let certificates = answered(terminators).flat_map(|(tenant, status)| {
         let tenant = &policy.config.tenants[tenant].name;
         status.certificates.iter().map(move |certificate| CertificateView {
@@ -49,6 +51,21 @@ pub fn certificates(policy: &Policy, terminators: &[TerminatorReport], prober: O
             not_before: certificate.not_before,
             not_after: certificate.not_after,
             names: certificate.names.clone(),
+            overlap: hostnames
+                .first_of_another(tenant, &certificate.names)
+                .map(|(hostname, tenant)| OverlapView { hostname, tenant }),
+        })
+    });
+    let trust = answered(terminators).flat_map(|(tenant, status)| {
+        let tenant = &policy.config.tenants[tenant].name;
+        status.trust.iter().map(move |trust| TrustView {
+            tenant: tenant.clone(),
+            kind: trust.kind.clone(),
+            name: trust.name.clone(),
+            subject: trust.subject.clone(),
+            serial: trust.serial.clone(),
+            not_before: trust.not_before,
+            not_after: trust.not_after,
         })
     });
     let probed = prober.into_iter().flat_map(|prober| &prober.backends).flat_map(|backend| {
@@ -59,9 +76,10 @@ pub fn certificates(policy: &Policy, terminators: &[TerminatorReport], prober: O
             not_before: certificate.not_before,
             not_after: certificate.not_after,
             names: certificate.names.clone(),
+            overlap: None,
         })
     });
-    Certificates { certificates: certificates.chain(probed).collect() }
+    Certificates { certificates: certificates.chain(probed).collect(), trust: trust.collect() }
 }
 
 /// Where connections go.

@@ -2,6 +2,7 @@
 //! they look on a terminal. Holds no key and no file: certificates are what their terminators say of them.
 
 mod gather;
+mod overlap;
 mod screen;
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,28 @@ pub struct KernelProgram {
 pub struct Certificates {
     /// Of all tenants whose terminator answers, then those of probed backends.
     pub certificates: Vec<CertificateView>,
+    /// What else ends: issuers, CAs that are trusted or told, revocation lists.
+    pub trust: Vec<TrustView>,
+}
+
+/// One issuer, CA or revocation list in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TrustView {
+    /// Whose it is.
+    pub tenant: String,
+    /// `issuer`, `client_ca`, `backend_ca`, `advertised_ca` or `revocation_list`.
+    pub kind: String,
+    /// Its folder or file.
+    pub name: String,
+    /// Who it is; of a revocation list, its issuer.
+    pub subject: String,
+    /// Hexadecimal; of a revocation list, its number.
+    pub serial: String,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
 }
 
 /// One certificate in use.
@@ -127,6 +150,19 @@ pub struct CertificateView {
     pub not_after: i64,
     /// The DNS names and IP addresses that it covers.
     pub names: Vec<String>,
+    /// Another tenant's hostname among what it covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<OverlapView>,
+}
+
+/// A hostname that clients may take for another tenant's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverlapView {
+    /// The hostname.
+    pub hostname: String,
+    /// Whose it is.
+    pub tenant: String,
 }
 
 /// `/v1/backends`.

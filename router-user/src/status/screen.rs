@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Backends, CertificateView, Certificates, TenantStatus, Tenants};
+use super::{Backends, CertificateView, Certificates, OverlapView, TenantStatus, Tenants, TrustView};
 
 /// Everything that was told, as text. `now` in Unix seconds.
 pub fn screen(tenants: &Tenants, certificates: &Certificates, backends: &Backends, now: i64) -> String {
@@ -15,6 +15,18 @@ pub fn screen(tenants: &Tenants, certificates: &Certificates, backends: &Backend
     if !certificates.certificates.is_empty() {
         let rows = certificates.certificates.iter().map(|certificate| certificate_row(certificate, now)).collect();
         text.push_str(&table(["TENANT", "CERTIFICATE", "ENDS", "LEFT", "SERIAL", "NAMES"], rows));
+    }
+    for certificate in &certificates.certificates {
+        let Some(OverlapView { hostname, tenant }) = &certificate.overlap else { continue };
+        let (ours, name) = (&certificate.tenant, &certificate.name);
+        let _ = writeln!(
+            text,
+            "  {ours}: {name} covers {hostname} of tenant {tenant} too: clients may send that tenant's requests here"
+        );
+    }
+    for trust in certificates.trust.iter().filter(|trust| ends_soon(trust, now)) {
+        let (kind, end, left) = (trust.kind.replace('_', " "), date(trust.not_after), left(trust.not_after - now));
+        let _ = writeln!(text, "  {}: {kind} {} of {} ends {end}: {left}", trust.tenant, trust.subject, trust.name);
     }
     let advertising = |tenant: &&TenantStatus| tenant.terminator.as_ref().is_some_and(|t| t.advertises_ca);
     for tenant in tenants.tenants.iter().filter(advertising) {
@@ -84,6 +96,12 @@ fn certificate_row(certificate: &CertificateView, now: i64) -> [String; 6] {
         certificate.serial.clone(),
         names,
     ]
+}
+
+/// In the terminator's log there are days and fractions of lives; here whatever is worth a line of a screen.
+fn ends_soon(trust: &TrustView, now: i64) -> bool {
+    let days = if trust.kind == "revocation_list" { 1 } else { 30 };
+    trust.not_after - now < (days * SECONDS_PER_DAY).min((trust.not_after - trust.not_before) / 3)
 }
 
 fn left(seconds: i64) -> String {
@@ -180,7 +198,19 @@ mod tests {
                 not_before: 0,
                 not_after: 20 * SECONDS_PER_DAY,
                 names: vec!["a.example".into(), "192.0.2.1".into()],
+                overlap: Some(OverlapView { hostname: "a.example".into(), tenant: "b".into() }),
             }],
+            trust: [5, 90]
+                .map(|days| TrustView {
+                    tenant: "acme".into(),
+                    kind: "client_ca".into(),
+                    name: "/ca.crt".into(),
+                    subject: format!("CN={days}"),
+                    not_before: -100 * SECONDS_PER_DAY,
+                    not_after: days * SECONDS_PER_DAY,
+                    ..TrustView::default()
+                })
+                .to_vec(),
         };
         let backends = Backends {
             backends: vec![
@@ -204,6 +234,8 @@ pinniped  Passthrough  0       0      -                        -
 
 TENANT  CERTIFICATE  ENDS        LEFT     SERIAL  NAMES
 acme    generated    1970-01-21  20 days  0A      a.example and 1 more
+  acme: generated covers a.example of tenant b too: clients may send that tenant's requests here
+  acme: client ca CN=5 of /ca.crt ends 1970-01-06: 5 days
   CA for clients of acme: /v1/ca/acme
 
 TENANT  BACKEND               STATE  ACTIVE

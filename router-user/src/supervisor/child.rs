@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use config::Part;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -155,9 +156,24 @@ impl Child {
         self
     }
 
+    /// The same, which reads no more of the file than it needs.
+    pub(super) fn reading(mut self, part: Option<Part>) -> Self {
+        if let Some(Part { identity, beside }) = part {
+            self.arguments.extend(["--uid".into(), identity.uid.to_string().into()]);
+            self.arguments.extend(["--gid".into(), identity.gid.to_string().into()]);
+            self.arguments.extend(beside.into_iter().flat_map(|name| ["--beside".into(), name.into()]));
+        }
+        self
+    }
+
     /// The same, but only when it is asked for.
     pub(super) fn on_demand(self, on_demand: OnDemand) -> Self {
         Self { on_demand: Some(on_demand), is_wanted: false, ..self }
+    }
+
+    /// The same, asked for already.
+    pub(super) fn at_once(self) -> Self {
+        Self { is_wanted: true, ..self }
     }
 
     /// The same, of which a process runs already.

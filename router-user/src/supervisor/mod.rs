@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::connection::files::Fingerprint;
-use config::{Config, Mode, Startup};
+use config::{Config, Mode, Parts, Startup};
 use nix::unistd::Uid;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -242,10 +242,12 @@ impl Stage<'_> {
         }
         let program = terminator::program_for(config)?;
         let mut terminators = HashMap::new();
+        let parts = Parts::of(config);
         for tenant in &config.tenants {
             let Mode::Terminate(terminate) = &tenant.mode else { continue };
             let socket = config.handoff_socket(&tenant.name);
             let (child, retirement) = Child::terminator(&program, self.config_file, &tenant.name, &socket, self.roster);
+            let child = child.reading(parts.part(&tenant.name));
             let child = child.in_group(terminate.sandbox.memory_max.and_then(|_| self.groups.of(&tenant.name)));
             let child = match terminate.startup {
                 Startup::Always => child,

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, LoadError, Mode, Startup, Terminate};
+use config::{Config, LoadError, Mode, Parts, Startup, Terminate};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -166,10 +166,11 @@ impl Reloader {
         let probes_others = self.config.prober_settings() != config.prober_settings();
         let mut retiring = Vec::new();
         let mut starting = JoinSet::new();
+        let parts = Parts::of(&config);
         for name in &replaced {
-            match self.start_successor(&config, &program, name) {
+            match self.start_successor(&config, &parts, &program, name) {
                 Coming::Now { started, former } => drop(starting.spawn(started.takes_over(former))),
-                Coming::OnDemand { former } => retiring.extend(former),
+                Coming::OnDemand => {}
             }
         }
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
@@ -215,7 +216,7 @@ impl Reloader {
     }
 
     /// Starts a terminator in the place of the one that serves, if one does.
-    fn start_successor(&mut self, config: &Config, program: &Path, name: &str) -> Coming {
+    fn start_successor(&mut self, config: &Config, parts: &Parts<'_>, program: &Path, name: &str) -> Coming {
         let socket = config.handoff_socket(name);
         let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
         let (child, retirement) =
@@ -223,14 +224,21 @@ impl Reloader {
         let former = self.terminators.insert(name.to_owned(), retirement);
         let terminate = terminate(config, name);
         let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
+        let child = child.reading(parts.part(name));
         let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
-        if terminate.is_some_and(|terminate| terminate.startup != Startup::Always) {
-            // Nobody waits for it; the former one, if there is one, goes when the router has changed over.
-            let on_demand = OnDemand::new(self.demands.follow(name), started.socket, self.news.clone());
-            let _ = self.news.send(News::Start(child.on_demand(on_demand)));
-            return Coming::OnDemand { former };
+        if terminate.is_none_or(|terminate| terminate.startup == Startup::Always) {
+            let _ = self.news.send(News::Start(child));
+            return Coming::Now { started, former };
         }
-        let _ = self.news.send(News::Start(child));
+        let child =
+            child.on_demand(OnDemand::new(self.demands.follow(name), started.socket.clone(), self.news.clone()));
+        if started.before.is_none() {
+            // Asleep: the former one goes before anybody can ask for both.
+            former.into_iter().for_each(Retirement::retire);
+            let _ = self.news.send(News::Start(child));
+            return Coming::OnDemand;
+        }
+        let _ = self.news.send(News::Start(child.at_once()));
         Coming::Now { started, former }
     }
 
@@ -253,13 +261,11 @@ impl Reloader {
         let config = self.config.clone();
         let names: Vec<_> = config.terminator_settings().into_keys().map(str::to_owned).collect();
         if let Ok(program) = terminator::program_for(&config).inspect_err(|error| error!("terminators stay: {error}")) {
+            let parts = Parts::of(&config);
             for name in &names {
-                let (started, former) = match self.start_successor(&config, &program, name) {
+                let (started, former) = match self.start_successor(&config, &parts, &program, name) {
                     Coming::Now { started, former } => (started, former),
-                    Coming::OnDemand { former } => {
-                        former.into_iter().for_each(Retirement::retire);
-                        continue;
-                    }
+                    Coming::OnDemand => continue,
                 };
                 let mut taking_over = tokio::spawn(started.takes_over(former));
                 match timeout(TERMINATOR_PATIENCE, &mut taking_over).await {
@@ -351,9 +357,7 @@ enum Coming {
         former: Option<Retirement>,
     },
     /// When it is asked for.
-    OnDemand {
-        former: Option<Retirement>,
-    },
+    OnDemand,
 }
 
 /// A terminator that was started in the place of another one, or of none.

@@ -15,7 +15,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use super::client_verifier::ClientVerifier;
-use super::{CertificateError, pem_file, read_certificates};
+use super::{CertificateError, Ending, EndingKind, pem_file, read_certificates};
 
 /// The content of all bundles and lists, each element known to be usable by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +24,30 @@ pub(crate) struct ClientAnchors {
     cas: Vec<CertificateDer<'static>>,
     crls: Vec<CertificateRevocationListDer<'static>>,
     first_bundle: PathBuf,
+    /// When each of them ends.
+    endings: Vec<Ending>,
 }
 
 impl ClientAnchors {
     /// Reads all files.
     pub(crate) fn read(trust: &ClientTrust) -> Result<Self, CertificateError> {
-        let mut cas = Vec::new();
+        let (mut cas, mut crls, mut endings) = (Vec::new(), Vec::new(), Vec::new());
         for path in &trust.ca {
-            cas.extend(read_cas(path)?);
+            let bundle = read_cas(path)?;
+            endings.extend(Ending::cas(EndingKind::ClientCa, path, &bundle));
+            cas.extend(bundle);
         }
-        let mut crls = Vec::new();
         for path in &trust.crl {
-            crls.extend(read_crls(path)?);
+            let lists = read_crls(path)?;
+            endings.extend(Ending::revocation_lists(path, &lists));
+            crls.extend(lists);
         }
-        Ok(Self { cas, crls, first_bundle: trust.ca.first().cloned().unwrap_or_default() })
+        Ok(Self { cas, crls, first_bundle: trust.ca.first().cloned().unwrap_or_default(), endings })
+    }
+
+    /// When each CA and each list ends.
+    pub(crate) fn endings(&self) -> &[Ending] {
+        &self.endings
     }
 
     /// How many CAs are trusted.

@@ -1,9 +1,7 @@
-//! When to speak of a certificate's end: 30, 7 and 1 days before it, and when it has come.
+//! When to speak of an end: 30, 7 and 1 days before it, and when it has come.
 //! Pure: remembers what was said, and the moment is an argument.
 
-use std::collections::HashMap;
-
-use super::{Moment, ServedCertificate};
+use super::{Ending, EndingKind, Moment};
 
 /// How near the end is. Later stages are more urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +17,14 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
+    /// The stage of something in use.
+    pub(crate) fn of_ending(ending: &Ending, now: Moment) -> Option<Self> {
+        let stage = Self::of(ending.not_before, ending.not_after, now)?;
+        // Revocation lists are made anew all the time, and many at the last moment.
+        let is_early = ending.kind == EndingKind::RevocationList && stage < Self::Day;
+        (!is_early).then_some(stage)
+    }
+
     /// Certificates that live for hours or days are renewed late in their life, so for them fractions count.
     pub(crate) fn of(not_before: i64, not_after: i64, now: Moment) -> Option<Self> {
         let life = not_after.saturating_sub(not_before);
@@ -38,43 +44,34 @@ impl Stage {
     }
 }
 
-/// A certificate whose end came a stage nearer.
+/// Something whose end came a stage nearer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
-    /// The certificate, as the operator calls it.
-    pub(crate) name: String,
-    /// Its serial.
-    pub(crate) serial: String,
-    /// Its end.
-    pub(crate) not_after: Moment,
-    /// How near that is.
+    /// What it is.
+    pub(crate) ending: Ending,
+    /// How near its end is.
     pub(crate) stage: Stage,
 }
 
-/// What was said about each serial, so that each stage is told once.
+/// What was said about each one, so that each stage is told once.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryWatch {
-    told: HashMap<String, Stage>,
+    told: Vec<(Ending, Stage)>,
 }
 
 impl ExpiryWatch {
-    /// What is new to say about these certificates; others are forgotten.
-    pub(crate) fn warnings(&mut self, certificates: &[ServedCertificate], now: Moment) -> Vec<Warning> {
-        self.told.retain(|serial, _| certificates.iter().any(|served| served.leaf.serial == *serial));
+    /// What is new to say about these; others are forgotten.
+    pub(crate) fn warnings(&mut self, endings: &[Ending], now: Moment) -> Vec<Warning> {
+        self.told.retain(|(told, _)| endings.contains(told));
         let mut warnings = Vec::new();
-        for served in certificates {
-            let leaf = &served.leaf;
-            let Some(stage) = Stage::of(leaf.not_before, leaf.not_after, now) else { continue };
-            if self.told.get(&leaf.serial).is_some_and(|told| *told >= stage) {
-                continue;
+        for ending in endings {
+            let Some(stage) = Stage::of_ending(ending, now) else { continue };
+            match self.told.iter_mut().find(|(told, _)| told == ending) {
+                Some((_, told)) if *told >= stage => continue,
+                Some((_, told)) => *told = stage,
+                None => self.told.push((ending.clone(), stage)),
             }
-            self.told.insert(leaf.serial.clone(), stage);
-            warnings.push(Warning {
-                name: served.name.clone(),
-                serial: leaf.serial.clone(),
-                not_after: Moment(leaf.not_after),
-                stage,
-            });
+            warnings.push(Warning { ending: ending.clone(), stage });
         }
         warnings
     }
@@ -85,10 +82,13 @@ const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificates::Leaf;
-    use crate::test_pki::{Authority, KeyKind};
 
     const DAY: i64 = SECONDS_PER_DAY;
+
+    fn ending(kind: EndingKind, serial: &str) -> Ending {
+        let (name, subject) = ("/ca.crt".to_owned(), "CN=clients".to_owned());
+        Ending { kind, name, subject, serial: serial.into(), not_before: 0, not_after: 90 * DAY }
+    }
 
     #[test]
     fn stages_are_days_for_long_lives_and_fractions_for_short_ones() {
@@ -104,19 +104,27 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_of_a_serial_is_told_once() {
-        let mut served = Authority::new("a").server(&["a.example"], KeyKind::Ecdsa).served();
-        served.leaf = Leaf { not_before: 0, not_after: 90 * DAY, ..served.leaf };
+    fn each_stage_of_each_one_is_told_once() {
         let mut watch = ExpiryWatch::default();
-        let mut stages = |served: &ServedCertificate, day: i64| -> Vec<Stage> {
-            let warnings = watch.warnings(std::slice::from_ref(served), Moment(day * DAY));
-            warnings.into_iter().map(|warning| warning.stage).collect()
+        let mut stages = |endings: &[Ending], day: i64| -> Vec<Stage> {
+            watch.warnings(endings, Moment(day * DAY)).into_iter().map(|warning| warning.stage).collect()
         };
-        assert_eq!(stages(&served, 10), []);
-        assert_eq!(stages(&served, 61), [Stage::Month]);
-        assert_eq!(stages(&served, 62), []);
-        assert_eq!(stages(&served, 91), [Stage::Expired]);
-        served.leaf.serial = "00AA".into();
-        assert_eq!(stages(&served, 91), [Stage::Expired]);
+        let first = [ending(EndingKind::Own, "0A")];
+        assert_eq!(stages(&first, 10), []);
+        assert_eq!(stages(&first, 61), [Stage::Month]);
+        assert_eq!(stages(&first, 62), []);
+        assert_eq!(stages(&first, 91), [Stage::Expired]);
+        let second = [ending(EndingKind::Own, "0A"), ending(EndingKind::ClientCa, "0A")];
+        assert_eq!(stages(&second, 91), [Stage::Expired], "one serial, but another thing");
+        assert_eq!(stages(&[], 91), []);
+        assert_eq!(stages(&first, 91), [Stage::Expired], "it was gone, and is back");
+    }
+
+    #[test]
+    fn a_revocation_list_is_told_of_on_its_last_day() {
+        let list = ending(EndingKind::RevocationList, "01");
+        assert_eq!(Stage::of_ending(&list, Moment(84 * DAY)), None);
+        assert_eq!(Stage::of_ending(&list, Moment(90 * DAY - 1)), Some(Stage::Day));
+        assert_eq!(Stage::of_ending(&list, Moment(90 * DAY + 1)), Some(Stage::Expired));
     }
 }

@@ -4,6 +4,7 @@
 mod client_ca;
 mod client_rules;
 mod client_verifier;
+mod ending;
 mod expiry;
 mod leaf;
 mod moment;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub(crate) use client_ca::{ClientAnchors, read_cas, read_crls};
 pub(crate) use client_rules::{CertificateLabel, ClientIdentity, admit};
+pub(crate) use ending::{Ending, EndingKind, trust_status};
 pub(crate) use expiry::{ExpiryWatch, Stage, Warning};
 pub(crate) use leaf::{Leaf, common_name};
 pub(crate) use moment::Moment;

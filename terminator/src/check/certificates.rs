@@ -7,7 +7,7 @@ use rustls::crypto::aws_lc_rs;
 
 use super::notes::{Notes, Verdict, content, dates, x509};
 use crate::certificates::{
-    CertificateError, ExpiryWatch, Finding, KeyStrength, Moment, Presence, ServedCertificate, covers, findings,
+    CertificateError, Ending, Finding, KeyStrength, Moment, Presence, ServedCertificate, Stage, covers, findings,
     not_covered, paths, presence, staple_path, to_be_covered,
 };
 
@@ -50,14 +50,25 @@ pub(super) fn check(config: &Config, index: usize, terminate: &Terminate, notes:
 
 /// Certificates whose end is near; one that has come is a finding already.
 pub(super) fn warn_of_expiry(certificates: &[ServedCertificate], now: Moment, notes: &mut Notes) {
-    for warning in ExpiryWatch::default().warnings(certificates, now) {
-        if warning.not_after >= now {
-            let told = format!("{}: certificate expires at {}: renew it", warning.name, warning.not_after);
-            let file = Path::new(&warning.name);
-            let file = if file.is_dir() { file.join("tls.crt") } else { file.to_owned() };
+    for certificate in certificates {
+        let file = Path::new(&certificate.name);
+        let file = if file.is_dir() { file.join("tls.crt") } else { file.to_owned() };
+        let own = Ending::own(certificate);
+        if ends_soon(&own, now) {
+            let told = format!("{}: certificate expires at {}: renew it", own.name, Moment(own.not_after));
             notes.warning(told, Some(dates(&file)));
         }
+        for issuer in Ending::issuers(certificate).iter().filter(|issuer| ends_soon(issuer, now)) {
+            let (end, subject) = (Moment(issuer.not_after), &issuer.subject);
+            let told = format!("{}: an issuer in the file ({subject}) expires at {end}: renew the chain", issuer.name);
+            notes.warning(told, Some(format!("date -u; {} | grep -E 'Subject:|Not '", content(&file))));
+        }
     }
+}
+
+/// Near enough to speak of it, and not come yet.
+pub(super) fn ends_soon(ending: &Ending, now: Moment) -> bool {
+    Stage::of_ending(ending, now).is_some_and(|stage| stage < Stage::Expired)
 }
 
 /// The command that shows what is wrong with files that cannot be used.

@@ -7,11 +7,11 @@ use config::{BackendTls, ClientTrust, ClientValidation};
 use rustls::crypto::aws_lc_rs;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
-use super::certificates::{command_for, warn_of_expiry};
+use super::certificates::{command_for, ends_soon, warn_of_expiry};
 use super::notes::{Notes, content, dates, x509};
 use crate::certificates::{
-    CertificateError, ClientAnchors, Moment, ServedCertificate, is_for_clients, outside_its_dates, paths, read_cas,
-    read_crls,
+    CertificateError, ClientAnchors, Ending, EndingKind, Moment, ServedCertificate, is_for_clients, outside_its_dates,
+    paths, read_cas, read_crls,
 };
 
 /// Everything that client certificates are checked against.
@@ -61,17 +61,19 @@ pub(super) fn check_backend(tls: &BackendTls, notes: &mut Notes) {
 /// An anchor's dates are not looked at in a handshake, so these are hints: of a CA that was forgotten, or of a clock.
 fn check_cas(bundle: &Path, notes: &mut Notes) {
     let now = Moment::now();
-    for (place, der) in read_cas(bundle).into_iter().flatten().enumerate() {
-        let Ok((_, ca)) = parse_x509_certificate(&der) else { continue };
-        let (begin, end) = (Moment(ca.validity().not_before.timestamp()), Moment(ca.validity().not_after.timestamp()));
+    let cas = read_cas(bundle).unwrap_or_default();
+    for (place, ca) in Ending::cas(EndingKind::ClientCa, bundle, &cas).iter().enumerate() {
+        let (begin, end) = (Moment(ca.not_before), Moment(ca.not_after));
         let told = if now > end {
             format!("expired at {end}: replace it, or remove it")
         } else if now < begin {
             format!("is not valid before {begin}: this host's clock says {now}; one of them is wrong")
+        } else if ends_soon(ca, now) {
+            format!("expires at {end}: add its successor beside it")
         } else {
             continue;
         };
-        let (bundle_name, place, subject) = (bundle.display(), place + 1, ca.subject());
+        let (bundle_name, place, subject) = (bundle.display(), place + 1, &ca.subject);
         let command = format!("date -u; {} | grep -E 'Subject:|Not '", content(bundle));
         notes.warning(format!("{bundle_name}: CA certificate {place} ({subject}) {told}"), Some(command));
     }

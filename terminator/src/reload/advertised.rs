@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::event::Event;
 use super::trouble::Trouble;
-use crate::certificates::{CertificateError, read_certificates, to_pem};
+use crate::certificates::{CertificateError, Ending, EndingKind, read_certificates, to_pem};
 use crate::generated::{remove, replace};
 
 /// The bundle of one tenant.
@@ -18,6 +18,8 @@ pub(super) struct Advertised {
     /// Where everybody finds it; `None` where nothing is generated and so nobody needs the file.
     file: Option<PathBuf>,
     bundle: Option<Arc<str>>,
+    /// When its CAs end. Those that are generated see to that themselves.
+    endings: Vec<Ending>,
     trouble: Trouble,
     /// Whether the file holds what it should.
     written: bool,
@@ -41,6 +43,10 @@ impl Advertised {
         self.bundle.clone()
     }
 
+    pub(super) fn endings(&self) -> &[Ending] {
+        &self.endings
+    }
+
     pub(super) fn in_trouble(&self) -> bool {
         self.trouble.lasts()
     }
@@ -48,10 +54,10 @@ impl Advertised {
     /// Advertises what the origin holds now. What cannot be used leaves the last good bundle.
     pub(super) fn refresh(&mut self, origin: Origin, now: Instant, events: &mut Vec<Event>) {
         let read = match origin {
-            Origin::Text(text) => Ok(text),
+            Origin::Text(text) => Ok((text, Vec::new())),
             Origin::Files { files, optional } => read(&files, optional),
         };
-        let outcome = read.and_then(|text| {
+        let outcome = read.and_then(|(text, endings)| {
             let bundle = (!text.is_empty()).then(|| Arc::from(text));
             if bundle != self.bundle {
                 events.push(Event::Advertised {
@@ -59,6 +65,7 @@ impl Advertised {
                     file: self.file.clone(),
                 });
                 self.bundle = bundle;
+                self.endings = endings;
                 self.written = false;
             }
             self.write()
@@ -87,8 +94,8 @@ impl Advertised {
     }
 }
 
-fn read(files: &[PathBuf], optional: bool) -> Result<String, String> {
-    let mut bundle = String::new();
+fn read(files: &[PathBuf], optional: bool) -> Result<(String, Vec<Ending>), String> {
+    let (mut bundle, mut endings) = (String::new(), Vec::new());
     for file in files {
         if optional && is_missing(file) {
             continue;
@@ -97,6 +104,7 @@ fn read(files: &[PathBuf], optional: bool) -> Result<String, String> {
         if certificates.is_empty() {
             return Err(CertificateError::NoCa { path: file.clone() }.to_string());
         }
+        endings.extend(Ending::cas(EndingKind::AdvertisedCa, file, &certificates));
         for pem in certificates.iter().map(to_pem) {
             if !bundle.contains(&pem) {
                 bundle.push_str(&pem);
@@ -106,7 +114,7 @@ fn read(files: &[PathBuf], optional: bool) -> Result<String, String> {
     if bundle.len() > MAX_BUNDLE_BYTES {
         return Err(format!("the CA bundle is larger than {} KiB", MAX_BUNDLE_BYTES / 1024));
     }
-    Ok(bundle)
+    Ok((bundle, endings))
 }
 
 fn is_missing(file: &Path) -> bool {
@@ -138,10 +146,11 @@ mod tests {
         assert!(!bundle.contains("KEY") && !bundle.contains("comment"));
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
         assert_eq!(fs::read_to_string(&file).unwrap(), *bundle);
+        assert_eq!(advertised.endings().len(), 3, "of each file by itself");
         assert!(matches!(&events[..], [Event::Advertised { authorities: 2, .. }]), "{events:?}");
 
         advertised.refresh(Origin::Text(String::new()), Instant::now(), &mut events);
-        assert!(advertised.bundle().is_none() && !file.exists());
+        assert!(advertised.bundle().is_none() && !file.exists() && advertised.endings().is_empty());
     }
 
     #[test]

@@ -13,15 +13,21 @@ use super::event::Event;
 use super::sources::worse_dates;
 use super::trouble::Trouble;
 use crate::backend_tls::BackendConnector;
-use crate::certificates::{CertificateError, Moment, ServedCertificate, read_cas};
+use crate::certificates::{CertificateError, Ending, EndingKind, Moment, ServedCertificate, read_cas};
 
 /// The files of a tenant's `backendTls`.
 #[derive(Debug)]
 pub(super) struct BackendSlot {
     settings: BackendTls,
-    cas: Vec<CertificateDer<'static>>,
+    cas: Cas,
     trouble: Trouble,
     client: Option<ClientCertificateSlot>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Cas {
+    all: Vec<CertificateDer<'static>>,
+    endings: Vec<Ending>,
 }
 
 #[derive(Debug)]
@@ -38,7 +44,7 @@ impl BackendSlot {
         provider: &CryptoProvider,
         events: &mut Vec<Event>,
     ) -> Result<Self, CertificateError> {
-        let cas = read_all(&settings.ca)?;
+        let cas = Cas::read(&settings.ca)?;
         let client = match &settings.client_certificate {
             Some(source) => {
                 let shown = ServedCertificate::load(source, provider)?;
@@ -52,7 +58,7 @@ impl BackendSlot {
 
     /// Reads everything again.
     pub(super) fn refresh(&mut self, now: Instant, provider: &CryptoProvider, events: &mut Vec<Event>) {
-        match read_all(&self.settings.ca) {
+        match Cas::read(&self.settings.ca) {
             Ok(cas) if cas == self.cas => {
                 if self.trouble.is_over() {
                     events.push(Event::BackendCasRecovered);
@@ -60,7 +66,7 @@ impl BackendSlot {
             }
             Ok(cas) => {
                 self.trouble.is_over();
-                events.push(Event::BackendCasChanged { authorities: cas.len() });
+                events.push(Event::BackendCasChanged { authorities: cas.all.len() });
                 self.cas = cas;
             }
             Err(error) => {
@@ -79,10 +85,15 @@ impl BackendSlot {
         self.trouble.lasts() || self.client.as_ref().is_some_and(|client| client.trouble.lasts())
     }
 
+    /// When the CAs end.
+    pub(super) fn endings(&self) -> &[Ending] {
+        &self.cas.endings
+    }
+
     /// What connects to backends with these files.
     pub(super) fn connector(&self, provider: &Arc<CryptoProvider>) -> Result<BackendConnector, rustls::Error> {
         let shown = self.client.as_ref().map(|client| client.shown.clone());
-        BackendConnector::new(&self.settings, &self.cas, shown, provider)
+        BackendConnector::new(&self.settings, &self.cas.all, shown, provider)
     }
 }
 
@@ -115,10 +126,14 @@ impl ClientCertificateSlot {
     }
 }
 
-fn read_all(bundles: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let mut cas = Vec::new();
-    for bundle in bundles {
-        cas.extend(read_cas(bundle)?);
+impl Cas {
+    fn read(bundles: &[PathBuf]) -> Result<Self, CertificateError> {
+        let (mut all, mut endings) = (Vec::new(), Vec::new());
+        for bundle in bundles {
+            let cas = read_cas(bundle)?;
+            endings.extend(Ending::cas(EndingKind::BackendCa, bundle, &cas));
+            all.extend(cas);
+        }
+        Ok(Self { all, endings })
     }
-    Ok(cas)
 }

@@ -3,6 +3,7 @@
 
 mod advertised;
 mod backend;
+mod ending;
 mod event;
 mod own;
 mod sources;
@@ -17,11 +18,12 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use self::ending::report_ending;
 pub(crate) use self::event::{Event, report};
 pub(crate) use self::own::Place;
 pub(crate) use self::sources::{Sources, files_of};
 use self::trouble::SETTLING;
-use crate::certificates::{ExpiryWatch, Moment, Stage, Warning};
+use crate::certificates::{ExpiryWatch, Moment};
 use crate::live_tls::LiveTls;
 
 /// The only one who replaces what is served.
@@ -80,19 +82,8 @@ impl Keeper {
     }
 
     fn warn_of_expiry(&mut self) {
-        for warning in self.expiry.warnings(&self.live.current().with_an_end(), Moment::now()) {
-            let Warning { name, serial, not_after, stage } = warning;
-            match stage {
-                Stage::Expired => {
-                    error!(certificate = name, serial, %not_after, "certificate has expired: clients refuse it; renew it now");
-                }
-                Stage::Month | Stage::Week | Stage::Day => {
-                    let days = (not_after.0 - Moment::now().0) / SECONDS_PER_DAY;
-                    warn!(certificate = name, serial, %not_after, days, "certificate expires soon: renew it");
-                }
-            }
+        for warning in self.expiry.warnings(&self.live.current().endings(), Moment::now()) {
+            report_ending(&warning, Moment::now());
         }
     }
 }
-
-const SECONDS_PER_DAY: i64 = 24 * 60 * 60;

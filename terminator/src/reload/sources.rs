@@ -14,8 +14,8 @@ use super::event::{Event, report};
 use super::own::{Own, Place};
 use super::trouble::{SETTLING, Trouble};
 use crate::certificates::{
-    CertificateError, ClientAnchors, Finding, Leaf, Moment, Presence, ServedCertificate, findings, not_covered, paths,
-    presence, staple_path, to_be_covered,
+    CertificateError, ClientAnchors, Ending, Finding, Leaf, Moment, Presence, ServedCertificate, findings, not_covered,
+    paths, presence, staple_path, to_be_covered,
 };
 use crate::tls_config::{TenantTls, Tickets, TlsConfigError};
 
@@ -162,6 +162,15 @@ impl Sources {
         let backend = self.backend.as_ref().map(|slot| slot.connector(&self.provider)).transpose()?;
         TenantTls::new(&self.terminate, served, authorities, verifier, Arc::clone(&self.provider), &self.tickets)
             .map(|tls| TenantTls { backend: backend.map(Arc::new), ..tls })
+            .map(|tls| TenantTls { trust: self.trust(&tls.with_an_end()), ..tls })
+    }
+
+    /// What ends beside the tenant's own certificates.
+    fn trust(&self, own: &[ServedCertificate]) -> Vec<Ending> {
+        let issuers = own.iter().flat_map(Ending::issuers);
+        let clients = self.clients.iter().flat_map(|slot| slot.anchors.endings());
+        let backends = self.backend.iter().flat_map(BackendSlot::endings);
+        issuers.chain(clients.chain(backends).chain(self.advertised.endings()).cloned()).collect()
     }
 
     fn served(&self) -> impl Iterator<Item = &ServedCertificate> {

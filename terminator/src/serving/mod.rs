@@ -25,6 +25,7 @@ use connection::{AccessLog, Backends, Drain, Limits};
 use thiserror::Error;
 use tracing::{error, info};
 
+use crate::certificates::trust_status;
 use crate::confinement::{Confinement, NotConfined};
 use crate::counters::{WorkerCounters, status};
 use crate::live_tls::LiveTls;
@@ -180,6 +181,7 @@ impl Shared {
         }
         TerminatorStatus {
             sandbox: self.sandbox.get().cloned().unwrap_or_default(),
+            trust: trust_status(&tls.trust),
             ca_bundle: tls.authorities.as_deref().unwrap_or_default().to_owned(),
             ..status
         }
