@@ -1,10 +1,10 @@
-//! Where certificates come from when they do not come from files, and what clients are told about them.
+//! Where certificates come from when they do not come from files, what clients are told about them, and the rules for theirs.
 
 use std::path::Path;
 
 use config::{CertificateSource, Config, Mode, Terminate};
 
-use crate::texts::{changed, spoiled};
+use crate::texts::{BASE, changed, spoiled};
 
 #[test]
 fn a_certificate_is_generated_alone_or_in_the_absence_of_files() {
@@ -66,5 +66,32 @@ fn acme(config: &Config) -> &Terminate {
     match &config.tenant("acme").unwrap().mode {
         Mode::Terminate(terminate) => terminate,
         Mode::Passthrough => panic!("acme is terminated"),
+    }
+}
+
+#[test]
+fn rules_for_client_certificates_say_what_they_mean_or_are_errors() {
+    let validation = |rest: &str| format!("tls:\n      clientValidation: {{ mode: Required, ca: [/ca.crt], {rest} }}");
+    let config = changed(
+        "tls:",
+        &validation("maxIntermediates: 1, allow: [{ uri: 'spiffe://a/*', dns: '*.b.example', groups: ['x:y'] }]"),
+    );
+    let Mode::Terminate(terminate) = &config.tenant("acme").unwrap().mode else { panic!("mode") };
+    let trust = terminate.client_validation.trust().unwrap();
+    assert_eq!(trust.max_intermediates, Some(1));
+    let [rule] = trust.allow.as_slice() else { panic!("{trust:?}") };
+    assert!(rule.uri.as_ref().unwrap().matches("spiffe://a/b"));
+    assert_eq!((rule.dns.as_ref().unwrap().to_string(), rule.groups.join(" ")), ("*.b.example".into(), "x:y".into()));
+    for (rest, message) in [
+        (
+            "allow: [{ groups: [a] }]",
+            "allow[0]: names nothing: write uri, dns, commonName, organizationalUnit or sha256",
+        ),
+        ("allow: [{ commonName: '' }]", "allow[0].commonName: is empty: write what the certificate must have"),
+        ("allow: [{ sha256: ab }]", "allow[0].sha256: `ab` is no SHA-256 digest: write its 64 hexadecimal digits"),
+        ("maxIntermediates: 7", "maxIntermediates: is 7, and must be from 0 to 6"),
+    ] {
+        let error = Config::from_yaml(&BASE.replace("tls:", &validation(rest))).unwrap_err();
+        assert!(error.to_string().ends_with(&format!("clientValidation.{message}")), "{error}");
     }
 }

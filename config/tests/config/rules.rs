@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use config::{Balance, Config, HealthCheck, Mode, ProxyProtocol, ProxyTlv, ProxyVersion, TenantLimits};
+use config::{Balance, HealthCheck, ProxyProtocol, ProxyTlv, ProxyVersion, TenantLimits};
 
-use crate::texts::{BASE, changed, spoiled};
+use crate::texts::{changed, spoiled};
 
 #[test]
 fn a_hostname_has_one_tenant() {
@@ -355,33 +355,6 @@ fn a_proxy_header_tells_only_what_is_known() {
     assert_eq!(pinniped.tenants[0].proxy_protocol, Some(expected));
     let trusting = changed("    onUnmatched: Reject", "    proxyProtocol: { from: [10.0.0.0/8] }");
     assert_eq!(trusting.listeners[0].proxy_protocol_from, ["10.0.0.0/8".parse().unwrap()]);
-}
-
-#[test]
-fn rules_for_client_certificates_say_what_they_mean_or_are_errors() {
-    let validation = |rest: &str| format!("tls:\n      clientValidation: {{ mode: Required, ca: [/ca.crt], {rest} }}");
-    let config = changed(
-        "tls:",
-        &validation("maxIntermediates: 1, allow: [{ uri: 'spiffe://a/*', dns: '*.b.example', groups: ['x:y'] }]"),
-    );
-    let Mode::Terminate(terminate) = &config.tenant("acme").unwrap().mode else { panic!("mode") };
-    let trust = terminate.client_validation.trust().unwrap();
-    assert_eq!(trust.max_intermediates, Some(1));
-    let [rule] = trust.allow.as_slice() else { panic!("{trust:?}") };
-    assert!(rule.uri.as_ref().unwrap().matches("spiffe://a/b"));
-    assert_eq!((rule.dns.as_ref().unwrap().to_string(), rule.groups.join(" ")), ("*.b.example".into(), "x:y".into()));
-    for (rest, message) in [
-        (
-            "allow: [{ groups: [a] }]",
-            "allow[0]: names nothing: write uri, dns, commonName, organizationalUnit or sha256",
-        ),
-        ("allow: [{ commonName: '' }]", "allow[0].commonName: is empty: write what the certificate must have"),
-        ("allow: [{ sha256: ab }]", "allow[0].sha256: `ab` is no SHA-256 digest: write its 64 hexadecimal digits"),
-        ("maxIntermediates: 7", "maxIntermediates: is 7, and must be from 0 to 6"),
-    ] {
-        let error = Config::from_yaml(&BASE.replace("tls:", &validation(rest))).unwrap_err();
-        assert!(error.to_string().ends_with(&format!("clientValidation.{message}")), "{error}");
-    }
 }
 
 #[test]

@@ -82,7 +82,9 @@ unsafe fn segment<const V6: bool>(skb: *mut __sk_buff, headers: Headers<V6>) -> 
                 (*flow).pending = 0;
                 report(index, (*flow).generation, HELLO_ACKNOWLEDGED);
             }
-            if left >= 0 && payload == 0 && flags & (FIN | RST | SYN) == 0 {
+            // The last one goes to the client, which would not learn the backend's window from anybody else: our TCP had none
+            // left for who has sent a lot, and is done.
+            if left > 0 && payload == 0 && flags & (FIN | RST | SYN) == 0 {
                 // Our own TCP has sent those bytes and sends them again until it sees this. It would not take what is
                 // beyond its window, and it does not know of the bytes that went past it (RFC 9293 section 3.10.7.4).
                 let expected = (*flow).expected.to_be();

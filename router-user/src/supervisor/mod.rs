@@ -12,35 +12,37 @@ mod reload;
 mod roster;
 mod runtime_dir;
 mod seat;
+mod stage;
 mod succession;
+mod successor;
 mod systemd;
 mod terminator;
+mod upgrade;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::connection::files::Fingerprint;
-use config::{Config, Mode, Parts, Startup};
+use config::Config;
 use nix::unistd::Uid;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::child::{Child, Ended, Retirement, Role, StopPhase};
+use self::child::{Ended, Role, StopPhase};
 use self::departure::{see_off, see_off_terminator};
 use self::memory_groups::MemoryGroups;
-use self::on_demand::OnDemand;
 use self::process::Process;
 use self::reload::{News, Reloader, Wishes};
 use self::roster::Roster;
 pub(crate) use self::runtime_dir::next_config;
 use self::runtime_dir::{RuntimeDir, RuntimeDirError};
 use self::seat::Seat;
+use self::stage::Stage;
 use self::succession::{Inheritance, Inherited, waited_for};
 use self::systemd::ServiceManager;
 pub(crate) use self::terminator::program as terminator_program;
@@ -199,71 +201,6 @@ fn prepare(config: &Config, text: &str, router: Identity) -> Result<RuntimeDir, 
     runtime_dir.propose_config(text)?;
     runtime_dir.adopt_config()?;
     Ok(runtime_dir)
-}
-
-/// What children are started with.
-struct Stage<'s> {
-    program: &'s Path,
-    config_file: &'s Path,
-    seat: &'s Seat,
-    news: &'s UnboundedSender<News>,
-    demands: &'s Demands,
-    groups: &'s MemoryGroups,
-    roster: &'s Roster,
-}
-
-impl Stage<'_> {
-    /// The router first, then one terminator per Terminate tenant, then the prober; of those that are present no other one.
-    fn start(
-        &self,
-        config: &Config,
-        router: Option<Process>,
-        others: Vec<Inherited>,
-    ) -> Result<(HashMap<String, Retirement>, Option<Retirement>), Failure> {
-        let child = Child::router(self.program, self.config_file, self.seat.clone(), self.roster);
-        let child = match router {
-            Some(router) => child.that_runs(router),
-            None => child,
-        };
-        let _ = self.news.send(News::Start(child));
-        let (mut serving, mut probing) = (HashMap::new(), None);
-        for Inherited { process, role, is_leaving } in others {
-            match role {
-                Role::Terminator { tenant } if !is_leaving => drop(serving.insert(tenant, process)),
-                Role::Prober if !is_leaving => probing = Some(process),
-                role => {
-                    process.leaves();
-                    let _ = self.news.send(match role {
-                        Role::Terminator { .. } | Role::Prober => News::SeeOffTerminator(role, process),
-                        Role::Router | Role::FormerRouter => News::SeeOff(process),
-                    });
-                }
-            }
-        }
-        let program = terminator::program_for(config)?;
-        let mut terminators = HashMap::new();
-        let parts = Parts::of(config);
-        for tenant in &config.tenants {
-            let Mode::Terminate(terminate) = &tenant.mode else { continue };
-            let socket = config.handoff_socket(&tenant.name);
-            let (child, retirement) = Child::terminator(&program, self.config_file, &tenant.name, &socket, self.roster);
-            let child = child.reading(parts.part(&tenant.name));
-            let child = child.in_group(terminate.sandbox.memory_max.and_then(|_| self.groups.of(&tenant.name)));
-            let child = match terminate.startup {
-                Startup::Always => child,
-                Startup::OnDemand { .. } => {
-                    child.on_demand(OnDemand::new(self.demands.follow(&tenant.name), socket, self.news.clone()))
-                }
-            };
-            let child = match serving.remove(&tenant.name) {
-                Some(process) => child.that_runs(process),
-                None => child,
-            };
-            let _ = self.news.send(News::Start(child));
-            terminators.insert(tenant.name.clone(), retirement);
-        }
-        Ok((terminators, self.start_prober(config, &program, probing)))
-    }
 }
 
 /// Terminators drain after the router has handed over what it had accepted, which its hello deadline bounds.

@@ -6,10 +6,11 @@ use config::Config;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::Stage;
 use super::child::{Child, Retirement};
 use super::process::Process;
-use super::reload::{News, POLL_INTERVAL, Reloader, TERMINATOR_PATIENCE, identity};
+use super::reload::{News, POLL_INTERVAL, Reloader};
+use super::stage::Stage;
+use super::successor::{TERMINATOR_PATIENCE, identity};
 
 impl Stage<'_> {
     /// Starts it where it is needed, unless it runs already.

@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, LoadError, Mode, Parts, Startup, Terminate};
+use config::{Config, LoadError, Parts};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,12 +19,11 @@ use tracing::{error, info, warn};
 
 use super::child::{Child, Retirement, Role};
 use super::memory_groups::MemoryGroups;
-use super::on_demand::OnDemand;
 use super::process::Process;
 use super::roster::Roster;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
-use super::seat::{NotReplaced, Seat};
-use super::succession::Succession;
+use super::seat::Seat;
+use super::successor::{Coming, TERMINATOR_PATIENCE};
 use super::systemd::ServiceManager;
 use super::terminator;
 use crate::config_file::ConfigFile;
@@ -56,7 +54,7 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// Those that nobody has taken up yet: a reload, an upgrade.
-    fn take(&self) -> [bool; 2] {
+    pub(super) fn take(&self) -> [bool; 2] {
         [&self.reload, &self.upgrade].map(|wish| pin!(wish.notified()).enable())
     }
 }
@@ -87,7 +85,7 @@ pub(super) struct Reloader {
 
 /// Why the former configuration stays in force.
 #[derive(Debug, thiserror::Error)]
-enum NotReloaded {
+pub(super) enum NotReloaded {
     #[error("{0}")]
     Unreadable(#[from] LoadError),
     #[error("{0}")]
@@ -215,90 +213,6 @@ impl Reloader {
         format!("serving {} tenants on {} listeners", self.config.tenants.len(), self.config.listeners.len())
     }
 
-    /// Starts a terminator in the place of the one that serves, if one does.
-    fn start_successor(&mut self, config: &Config, parts: &Parts<'_>, program: &Path, name: &str) -> Coming {
-        let socket = config.handoff_socket(name);
-        let started = Started { tenant: name.to_owned(), before: identity(&socket), socket };
-        let (child, retirement) =
-            Child::terminator(program, &self.runtime_dir.config(), name, &started.socket, &self.roster);
-        let former = self.terminators.insert(name.to_owned(), retirement);
-        let terminate = terminate(config, name);
-        let is_limited = terminate.is_some_and(|terminate| terminate.sandbox.memory_max.is_some());
-        let child = child.reading(parts.part(name));
-        let child = child.in_group(is_limited.then(|| self.groups.of(name)).flatten());
-        if terminate.is_none_or(|terminate| terminate.startup == Startup::Always) {
-            let _ = self.news.send(News::Start(child));
-            return Coming::Now { started, former };
-        }
-        let child =
-            child.on_demand(OnDemand::new(self.demands.follow(name), started.socket.clone(), self.news.clone()));
-        if started.before.is_none() {
-            // Asleep: the former one goes before anybody can ask for both.
-            former.into_iter().for_each(Retirement::retire);
-            let _ = self.news.send(News::Start(child));
-            return Coming::OnDemand;
-        }
-        let _ = self.news.send(News::Start(child.at_once()));
-        Coming::Now { started, former }
-    }
-
-    /// Has the programs that are on disk now take the places of those that run: first the router, because it is the one
-    /// that may refuse, then the terminators, one after the other, and in the end this process itself.
-    async fn upgrade(&mut self, wishes: &Wishes) {
-        let began = Instant::now();
-        info!("upgrading to the programs that are on disk now");
-        let handing_over = match self.seat.upgrade(&self.news).await {
-            Ok(handing_over) => handing_over,
-            Err(error) => {
-                error!("not upgraded, the former router goes on serving: {error}");
-                let order = Order::NotUpgraded(error.to_string());
-                if !matches!(error, NotReplaced::Stopped) && self.give(&order).await.is_ok() {
-                    let _ = self.answer().await;
-                }
-                return;
-            }
-        };
-        let config = self.config.clone();
-        let names: Vec<_> = config.terminator_settings().into_keys().map(str::to_owned).collect();
-        if let Ok(program) = terminator::program_for(&config).inspect_err(|error| error!("terminators stay: {error}")) {
-            let parts = Parts::of(&config);
-            for name in &names {
-                let (started, former) = match self.start_successor(&config, &parts, &program, name) {
-                    Coming::Now { started, former } => (started, former),
-                    Coming::OnDemand => continue,
-                };
-                let mut taking_over = tokio::spawn(started.takes_over(former));
-                match timeout(TERMINATOR_PATIENCE, &mut taking_over).await {
-                    Ok(former) => former.into_iter().flatten().for_each(Retirement::retire),
-                    Err(_elapsed) => {
-                        warn!(tenant = name, "the new terminator does not start: the former one goes on serving");
-                        tokio::spawn(
-                            async move { taking_over.await.into_iter().flatten().for_each(Retirement::retire) },
-                        );
-                    }
-                }
-            }
-        }
-        if let Ok(program) = terminator::program_for(&config) {
-            self.replace_prober(&config, &program).await;
-        }
-        let _ = handing_over.await;
-        info!(terminators = names.len(), took = ?began.elapsed(), "upgraded; the supervisor follows");
-        let succession = Succession {
-            program: &self.program,
-            config_file: self.file.path(),
-            runtime_dir: &self.config.runtime_dir,
-            config_in_force: self.runtime_dir.config(),
-            seat: &self.seat,
-            lock: self.runtime_dir.lock(),
-            demand_socket: &self.demand_socket,
-            roster: &self.roster,
-            memory_groups: self.groups.base(),
-        };
-        let Err(error) = succession.succeed(|| wishes.take()).await;
-        error!("the supervisor goes on as the program that it was: {error}");
-    }
-
     /// Tells the router, which counts for both.
     async fn count(&mut self, error: &NotReloaded) {
         let order = match error {
@@ -316,7 +230,7 @@ impl Reloader {
     }
 
     /// Gives the router an order; one that is just starting is waited for.
-    async fn give(&self, order: &Order) -> Result<(), NotReloaded> {
+    pub(super) async fn give(&self, order: &Order) -> Result<(), NotReloaded> {
         let patience = Instant::now() + ROUTER_PATIENCE;
         loop {
             if let Some(line) = &*self.seat.line.lock().await {
@@ -338,7 +252,7 @@ impl Reloader {
     }
 
     /// The answer to the last order.
-    async fn answer(&self) -> Result<(), NotReloaded> {
+    pub(super) async fn answer(&self) -> Result<(), NotReloaded> {
         let line = self.seat.line.lock().await;
         let line = line.as_ref().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
         match timeout(ROUTER_PATIENCE, line.wait_for_answer()).await {
@@ -349,53 +263,6 @@ impl Reloader {
         }
     }
 }
-
-/// A terminator that takes the place of `former`, if there is one.
-enum Coming {
-    Now {
-        started: Started,
-        former: Option<Retirement>,
-    },
-    /// When it is asked for.
-    OnDemand,
-}
-
-/// A terminator that was started in the place of another one, or of none.
-struct Started {
-    tenant: String,
-    socket: PathBuf,
-    /// What was at the socket's path before.
-    before: Option<(u64, u64)>,
-}
-
-impl Started {
-    /// Waits until it has made its socket. Gives the former one back, which may retire then.
-    async fn takes_over(self, former: Option<Retirement>) -> Option<Retirement> {
-        loop {
-            let now = identity(&self.socket);
-            if now.is_some() && now != self.before {
-                info!(tenant = self.tenant, replaces = former.is_some(), "terminator in service");
-                return former;
-            }
-            sleep(POLL_INTERVAL).await;
-        }
-    }
-}
-
-fn terminate<'c>(config: &'c Config, tenant: &str) -> Option<&'c Terminate> {
-    match &config.tenant(tenant)?.mode {
-        Mode::Terminate(terminate) => Some(terminate),
-        Mode::Passthrough => None,
-    }
-}
-
-/// Tells two files at the same path apart, as long as the first one has not been removed before the second was made.
-pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Starting one takes tens of milliseconds; one that cannot start must not keep the others' changes back for long.
-pub(super) const TERMINATOR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reading 100,000 tenants takes the router less than a second.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(10);

@@ -22,7 +22,8 @@ pub type EndSender = UnboundedSender<(Place, Fate)>;
 pub enum Fate {
     /// It is over.
     Ended(FlowEnd),
-    /// It cannot be carried after all. Nothing has passed the programs but the client's acknowledgements, and both sockets are as if the router had brought the client's first bytes to the backend itself.
+    /// It cannot be carried after all. Nothing has passed the programs but the client's acknowledgements, and both
+    /// sockets are as if the router had brought the client's first bytes to the backend itself.
     Returned {
         /// The client's.
         client: TcpStream,
