@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
+use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_and_go_on};
 use config::{ClientAddress, Config, DataPath, Listener, Mode as TenantMode, Tenant};
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
@@ -193,7 +193,7 @@ pub(super) async fn dial<'w>(
             sent.map_err(|source| DialError::new(backend, source))?;
             Ok(Connected::Prepared(cut_through, dialled))
         }
-        None => Ok(Connected::Plain(dial_announced(backend, time_limit, header).await?)),
+        None => Ok(Connected::Plain(dial_and_go_on(backend, time_limit, header).await?)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use connection::{DialError, dial, dial_with};
+use connection::{DialError, acknowledge_with_first_bytes, dial, dial_with};
 use router_common::cut_through::{CLIENT, Sighting};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
@@ -226,6 +226,7 @@ impl CutThrough {
         };
         let socket = if any.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
+        acknowledge_with_first_bytes(&socket)?;
         socket.bind(any)?;
         // Out of the range that the kernel takes, the client's limit is none for anybody (net/ipv4/tcp.c).
         if (88..=32_767).contains(&candidate.shape.maximum_segment) {
