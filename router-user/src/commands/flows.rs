@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use config::Config;
+use router_common::name_hash;
 
 use super::load;
 use crate::ebpf::cut_through::{CarriedFlow, end, list};
 use crate::failure::Failure;
-use crate::router::name_hash;
 
 /// Prints one line for each, of all tenants or of one; or resets both ends of each.
 pub fn flows(path: &Path, tenant: Option<&str>, ending: bool) -> Result<(), Failure> {

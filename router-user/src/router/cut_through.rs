@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_and_go_on};
 use config::{ClientAddress, Config, DataPath, Listener, Mode as TenantMode, Tenant};
+use router_common::name_hash;
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -276,10 +277,4 @@ fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
     line.outcome = outcome.label().into();
     line.total_ms = SystemTime::now().duration_since(accepted).ok();
     log.write(line);
-}
-
-/// The kernel keeps numbers, not names.
-pub fn name_hash(name: &str) -> u32 {
-    let bytes: Vec<_> = name.bytes().map(usize::from).collect();
-    router_common::layout(&bytes)
 }

@@ -76,11 +76,7 @@ impl CutThrough {
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        // Before the sighting: the program does not look at SYNs with options, but at an older one from the same port.
-        if raw::has_ip_options(client) {
-            return Err(Fallback::IpOptions);
-        }
-        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or_else(|| not_seen(client))?;
         self.untouched(sighting)?;
         Ok(Candidate { client: peer, local, shape, sighting })
     }
@@ -271,7 +267,7 @@ impl CutThrough {
         eligibility::both(&client_side.info, &backend_info)?;
         // What was seen may have been another connection's, of the same addresses and ports.
         if client_side.peers_syn() != client_side.sighting.sequence {
-            return Err(Fallback::ClientNotSeen);
+            return Err(not_seen(client));
         }
         if backend_side.own_syn() != backend_side.sighting.sequence {
             return Err(Fallback::BackendNotSeen);
@@ -282,6 +278,11 @@ impl CutThrough {
         }
         Ok((client_side, backend_side))
     }
+}
+
+/// Why the program has not seen the SYN of a client: it looks at none with IP options.
+fn not_seen(client: &TcpStream) -> Fallback {
+    if raw::has_ip_options(client) { Fallback::IpOptions } else { Fallback::ClientNotSeen }
 }
 
 /// Whether our TCP has anything of the backend.
