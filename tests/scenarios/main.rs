@@ -45,6 +45,7 @@ mod real_clients;
 mod refused_clients;
 mod rejects;
 mod reload;
+mod reload_of_the_process;
 mod resets;
 mod rotation;
 mod rotation_manual;
