@@ -42,6 +42,8 @@ pub(crate) enum Order {
     HandOver,
     /// There is no other router, for this reason.
     NotUpgraded(String),
+    /// The file is not what is in force, for this reason, which whoever asks for the status is told.
+    NotReloaded(String),
 }
 
 /// What the router answers.

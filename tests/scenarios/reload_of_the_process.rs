@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -125,6 +126,11 @@ fn a_router_that_cannot_start_leaves_the_former_one_and_its_terminators_in_charg
     let why = ["not reloaded", "another router process for workers, accessLog", "ended before it was ready"];
     scene.router.log().wait_for(PATIENCE, &why).unwrap();
     scene.router.log().wait_for(PATIENCE, &["accessLog: open", "missing"]).unwrap();
+    assert!(
+        shown(&scene.router).contains("  not reloaded: another router process for workers, accessLog: "),
+        "{}",
+        shown(&scene.router)
+    );
     assert_eq!((scene.router.router_pid().unwrap(), terminators(&scene.router)), (former, serving));
     assert!(tcp(free).is_err(), "a listener that came to nothing");
     scene.ping_established();
@@ -135,6 +141,7 @@ fn a_router_that_cannot_start_leaves_the_former_one_and_its_terminators_in_charg
     scene.router.signal(Signal::SIGHUP).unwrap();
     successor(&scene.router, former);
     tcp(free).unwrap();
+    assert!(!shown(&scene.router).contains("not reloaded"), "{}", shown(&scene.router));
     drop(passthrough(&scene.router, PASSTHROUGH));
     let log = scene.router.folder().join("missing/log");
     let is_logged = || fs::read_to_string(&log).ok().filter(|lines| lines.contains(PASSTHROUGH)).map(drop);
@@ -150,6 +157,13 @@ pub(crate) fn successor(router: &RouterProcess, former: Pid) -> Pid {
         (!is_running(former)).then_some(pid)
     })
     .unwrap_or_else(|error| panic!("{error}\n{}", router.log().lines().join("\n")))
+}
+
+/// What `sni-router status` says.
+fn shown(router: &RouterProcess) -> String {
+    let mut status = Command::new(router.program());
+    let status = status.args(["status", "--admin"]).arg(router.folder().join("run/admin.sock")).output();
+    String::from_utf8(status.unwrap().stdout).unwrap()
 }
 
 fn reloads(router: &RouterProcess, outcome: &[(&str, &str)]) -> f64 {

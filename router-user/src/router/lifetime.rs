@@ -184,6 +184,7 @@ async fn obey(
             (None, _) => return Answer::Refused("nothing is prepared".to_owned()),
         },
         Order::NotUpgraded(why) => shared.hand_over.refuse(why),
+        Order::NotReloaded(why) => shared.reloads.explain(why),
         Order::CountInvalid => shared.reloads.count(ReloadOutcome::Invalid),
         Order::CountRefused => shared.reloads.count(ReloadOutcome::Refused),
         Order::Listen { .. } | Order::Admin | Order::Start | Order::StartAside | Order::TakeOver | Order::HandOver => {
@@ -202,6 +203,7 @@ async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
         Ok((prepared, sockets)) => reloader.commit(prepared, sockets).await,
         Err(error) => {
             shared.reloads.count(error.outcome());
+            shared.reloads.explain(error.to_string());
             error!("not reloaded, the former configuration stays in force: {error}");
         }
     }

@@ -3,8 +3,8 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ::connection::label_set;
@@ -34,6 +34,8 @@ label_set! {
 pub struct Reloads {
     counts: [AtomicU64; ReloadOutcome::ALL.len()],
     last_failed: AtomicBool,
+    /// Why the last one failed, where it did.
+    failure: Mutex<String>,
 }
 
 /// A configuration that can be put in force.
@@ -67,12 +69,27 @@ pub(super) struct Reloader {
 
 impl Reloads {
     pub(super) fn new() -> Self {
-        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), last_failed: AtomicBool::new(false) }
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            last_failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+        }
     }
 
     pub(super) fn count(&self, outcome: ReloadOutcome) {
         self.counts[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(outcome != ReloadOutcome::Ok, Ordering::Relaxed);
+        self.explain(String::new());
+    }
+
+    /// Why the last one failed.
+    pub(super) fn explain(&self, failure: String) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Why the file is not what is in force; empty where it is.
+    pub fn failure(&self) -> String {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reloads that ended so.

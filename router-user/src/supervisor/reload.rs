@@ -132,6 +132,7 @@ impl Reloader {
             if let Err(error) = self.reload().await {
                 error!("not reloaded, the former configuration stays in force: {error}");
                 self.count(&error).await;
+                self.explain(&error).await;
                 if self.router_is_behind && !was_behind {
                     // Everybody else has moved on.
                     wishes.reload.notify_one();
@@ -241,6 +242,15 @@ impl Reloader {
         }
     }
 
+    /// Tells the router, which whoever wants to know asks.
+    async fn explain(&mut self, error: &NotReloaded) {
+        let mut why = error.to_string();
+        why.truncate(why.floor_char_boundary(LONGEST_REASON));
+        if self.give(&Order::NotReloaded(why)).await.is_ok() {
+            let _ = self.answer().await;
+        }
+    }
+
     /// Gives the router an order; one that is just starting is waited for.
     pub(super) async fn give(&self, order: &Order) -> Result<(), NotReloaded> {
         let patience = Instant::now() + ROUTER_PATIENCE;
@@ -270,5 +280,8 @@ impl Reloader {
 
 /// Reading 100,000 tenants takes the router less than a second.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of many errors in a file the first ones say enough.
+const LONGEST_REASON: usize = 4096;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
