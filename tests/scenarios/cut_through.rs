@@ -8,6 +8,7 @@ mod forgeries;
 mod former;
 mod interfaces;
 mod lifetime;
+mod lines;
 mod loss;
 mod netfilter;
 mod overlap;

@@ -38,7 +38,6 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
-pub use self::cut_through::name_hash;
 use self::hand_over::HandOver;
 use self::lifetime::{Authority, Signals};
 pub use self::policy::{LivePolicy, Policy, TenantState};

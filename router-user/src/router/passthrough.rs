@@ -77,7 +77,8 @@ pub(super) async fn serve(
             return None;
         }
     };
-    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, &arrival) {
+    let known = || record.known(settings);
+    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, &arrival, known) {
         Switched::Not(stream, backend) => (stream, backend),
         Switched::Carried(place) => {
             let Occupied { admission, held } = occupied;
