@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -144,10 +144,17 @@ impl Worker {
         self.index
     }
 
-    /// What a connection of this listener occupies that another process has accepted.
-    pub(super) fn hold(&self, listener: Option<&str>) -> Held {
-        let listening = listener.and_then(|name| Listening::at(self.site(), name.into()));
-        Held::of_another_process(listening.map(|listening| listening.permits()).as_deref(), &self.live)
+    /// What a connection of this listener occupies that another process has accepted, and has admitted for this client if
+    /// there is one.
+    pub(super) fn hold(&self, listener: Option<&str>, client: Option<IpAddr>) -> Held {
+        let Some(listening) = listener.and_then(|name| Listening::at(self.site(), name.into())) else {
+            return Held::of_another_process(None, &self.live);
+        };
+        let mut held = Held::of_another_process(Some(&listening.permits()), &self.live);
+        if let (Some((bounds, sources)), Some(client)) = (listening.sources(), client) {
+            held.source = sources.readmit(bounds, client);
+        }
+        held
     }
 
     fn move_to(&self, policy: Arc<Policy>) {
@@ -207,7 +214,7 @@ async fn serve_of_another_process(
     let Some(listening) = Listening::at(worker.site(), Rc::clone(&name)) else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "its listener is gone"));
     };
-    let held = worker.hold(Some(&name));
+    let held = worker.hold(Some(&name), connection.is_source_admitted.then_some(connection.client.ip()));
     let arrival = Arrival {
         id: connection.id,
         listener: name,
@@ -215,6 +222,7 @@ async fn serve_of_another_process(
         client: connection.client,
         told_local: connection.told_local,
         is_header_taken: connection.is_header_taken,
+        is_source_admitted: connection.is_source_admitted,
         accepted: instant_of(connection.accepted_monotonic_ns).into(),
         accepted_at: connection.accepted_at,
         deadline: instant_of(connection.deadline_monotonic_ns).into(),
