@@ -29,6 +29,7 @@ mod fakes_alone;
 mod faults;
 mod generated_certificates;
 mod half_close;
+mod hostile_probed_backends;
 mod key_files;
 mod limits;
 mod listeners_and_names;
