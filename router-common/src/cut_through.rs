@@ -3,20 +3,24 @@
 //! has been seen of them. The router fills a flow before it publishes its keys; afterwards the programs alone write
 //! what is marked as progress.
 
+mod note;
+
 use core::mem::offset_of;
 
+pub use self::note::{NOTES, Note, NumbersAt, TEXT_BYTES};
 use crate::{ProgramSet, layout};
 
 /// Its maps and links stay pinned, so that flows outlive the router.
 pub const SET: ProgramSet = ProgramSet {
     name: PROGRAM,
-    maps: &[KEYS, FLOWS, SIGHTINGS, DIALS, EVENTS, VERDICTS],
+    maps: &[KEYS, FLOWS, NOTES, SIGHTINGS, DIALS, EVENTS, VERDICTS],
     layout: layout(&[
         MAX_FLOWS as usize,
         size_of::<FlowKey>(),
         size_of::<Flow>(),
         size_of::<Direction>(),
         size_of::<Sighting>(),
+        size_of::<Note>(),
         offset_of!(Flow, directions),
         offset_of!(Flow, pending),
         offset_of!(Flow, connection),
@@ -356,7 +360,7 @@ mod tests {
     #[test]
     fn names_fit_the_kernel() {
         // BPF_OBJ_NAME_LEN (include/uapi/linux/bpf.h) is 16 with the NUL.
-        let names = [PROGRAM, PROGRAM_OUT, KEYS, FLOWS, SIGHTINGS, DIALS, EVENTS, VERDICTS];
+        let names = [PROGRAM, PROGRAM_OUT, KEYS, FLOWS, NOTES, SIGHTINGS, DIALS, EVENTS, VERDICTS];
         assert!(names.iter().all(|name| name.len() < 16));
     }
 

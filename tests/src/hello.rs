@@ -4,24 +4,32 @@
 #[derive(Clone, Debug)]
 pub struct Hello {
     server_names: Vec<Vec<u8>>,
+    protocols: Vec<Vec<u8>>,
     padding: usize,
 }
 
 impl Hello {
     /// With this server name.
     pub fn named(name: &str) -> Self {
-        Self { server_names: vec![name.as_bytes().to_vec()], padding: 0 }
+        Self { server_names: vec![name.as_bytes().to_vec()], protocols: Vec::new(), padding: 0 }
     }
 
     /// Without a server_name extension.
     pub fn nameless() -> Self {
-        Self { server_names: Vec::new(), padding: 0 }
+        Self { server_names: Vec::new(), protocols: Vec::new(), padding: 0 }
     }
 
     /// With one more host_name entry in the same extension, which RFC 6066 section 3 forbids.
     #[must_use]
     pub fn and_named(mut self, name: &str) -> Self {
         self.server_names.push(name.as_bytes().to_vec());
+        self
+    }
+
+    /// With these application protocols (RFC 7301).
+    #[must_use]
+    pub fn offering(mut self, protocols: &[&str]) -> Self {
+        self.protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         self
     }
 
@@ -62,6 +70,10 @@ impl Hello {
         extensions.extend(extension(SUPPORTED_VERSIONS, &prefixed::<1>(&[0x03, 0x04, 0x03, 0x03])));
         let share = [X25519.as_slice(), &prefixed::<2>(&[0x42; 32])].concat();
         extensions.extend(extension(KEY_SHARE, &prefixed::<2>(&share)));
+        if !self.protocols.is_empty() {
+            let names: Vec<u8> = self.protocols.iter().flat_map(|name| prefixed::<1>(name)).collect();
+            extensions.extend(extension(APPLICATION_PROTOCOLS, &prefixed::<2>(&names)));
+        }
         if self.padding > 0 {
             extensions.extend(extension(PADDING, &vec![0; self.padding]));
         }
@@ -98,6 +110,8 @@ const SUPPORTED_GROUPS: u16 = 10;
 const SIGNATURE_ALGORITHMS: u16 = 13;
 const SUPPORTED_VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
+/// RFC 7301 section 3.1.
+const APPLICATION_PROTOCOLS: u16 = 16;
 /// RFC 7685.
 const PADDING: u16 = 21;
 /// RFC 8446 section 4.2.7.
@@ -115,6 +129,15 @@ mod tests {
         acceptor.read_tls(&mut Hello::named("api.acme.test").padded(700).records().as_slice()).unwrap();
         let accepted = acceptor.accept().unwrap().unwrap();
         assert_eq!(accepted.client_hello().server_name(), Some("api.acme.test"));
+    }
+
+    #[test]
+    fn another_implementation_reads_the_protocols() {
+        let mut acceptor = Acceptor::default();
+        let hello = Hello::named("api.acme.test").offering(&["h2", "http/1.1"]);
+        acceptor.read_tls(&mut hello.records().as_slice()).unwrap();
+        let accepted = acceptor.accept().unwrap().unwrap();
+        assert!(accepted.client_hello().alpn().unwrap().eq([b"h2".as_slice(), b"http/1.1"]));
     }
 
     #[test]

@@ -19,7 +19,9 @@ mod trace;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
-use router_common::cut_through::{EVENT_BYTES, Event, Flow, FlowKey, MAX_FLOWS, MAX_SIGHTINGS, Sighting, Verdict};
+use router_common::cut_through::{
+    EVENT_BYTES, Event, Flow, FlowKey, MAX_FLOWS, MAX_SIGHTINGS, Note, Sighting, Verdict,
+};
 
 /// Attached where packets arrive.
 #[classifier]
@@ -45,6 +47,8 @@ pub(crate) fn cut_through_out(context: TcContext) -> i32 {
 static CUT_KEYS: HashMap<FlowKey, u32> = HashMap::with_max_entries(2 * MAX_FLOWS, 0);
 #[map]
 static CUT_FLOWS: Array<Flow> = Array::with_max_entries(MAX_FLOWS, MAPPABLE);
+#[map]
+static CUT_NOTES: HashMap<u32, Note> = HashMap::with_max_entries(MAX_FLOWS, NOT_SET_ASIDE);
 #[map]
 static CUT_SIGHTINGS: LruHashMap<FlowKey, Sighting> = LruHashMap::with_max_entries(MAX_SIGHTINGS, 0);
 #[map]
@@ -82,3 +86,5 @@ const PASS: i32 = -1;
 const DROP: i32 = 2;
 /// BPF_F_MMAPABLE.
 const MAPPABLE: u32 = 1 << 10;
+/// BPF_F_NO_PREALLOC.
+const NOT_SET_ASIDE: u32 = 1;

@@ -29,12 +29,17 @@ pub fn flows(path: &Path, tenant: Option<&str>, ending: bool) -> Result<(), Fail
 }
 
 fn line(config: &Config, flow: &CarriedFlow) -> String {
-    let tenant = config.tenants.iter().find(|tenant| name_hash(&tenant.name) == flow.identity.names[1]);
+    let configured = config.tenants.iter().find(|tenant| name_hash(&tenant.name) == flow.identity.names[1]);
+    let known = flow.known.as_ref();
+    let tenant = configured.map(|tenant| &tenant.name).or_else(|| known.map(|known| &known.tenant));
+    let server_name = known.and_then(|known| known.server_name.as_ref());
     format!(
-        "{} -> {}  tenant {}, {} bytes to the backend, {} to the client, silent for {} s",
+        "{} -> {}  {}tenant {}{}, {} bytes to the backend, {} to the client, silent for {} s",
         flow.client,
         flow.backend,
-        tenant.map_or("(not in the configuration)", |tenant| &tenant.name),
+        server_name.map(|name| format!("{name}, ")).unwrap_or_default(),
+        tenant.map_or("", |tenant| tenant),
+        if configured.is_some() { "" } else { " (not in the configuration)" },
         flow.client_to_backend,
         flow.backend_to_client,
         flow.silent.as_secs(),

@@ -16,7 +16,7 @@ use super::connection::Arrival;
 use super::outcome::ConnectionOutcome;
 use super::peek::Hello;
 use super::worker::Worker;
-use crate::ebpf::cut_through::FlowEnd;
+use crate::ebpf::cut_through::{FlowEnd, Known};
 
 /// What is known so far. Dropping it without [`end`](Self::end) writes nothing: after a hand-off the terminator logs.
 #[derive(Debug)]
@@ -105,6 +105,21 @@ impl<'w> AccessRecord<'w> {
     /// The kernel carries it from here on.
     pub(super) fn carried(self) -> CarriedRecord {
         CarriedRecord { accepted: self.accepted, id: self.id, line: self.line }
+    }
+
+    /// What another process needs to say the last words if the kernel carries it.
+    pub(super) fn known(&self, tenant: &Tenant) -> Known {
+        let line = self.line.as_deref();
+        Known {
+            tenant: tenant.name.clone(),
+            listener: self.listener.as_deref().unwrap_or_default().to_owned(),
+            client: Some(self.client),
+            server_name: self.server_name.as_deref().map(str::to_owned),
+            ja4: line.and_then(|line| line.ja4.clone()),
+            alpn: line.map(|line| line.alpn.clone()).unwrap_or_default(),
+            hello: line.and_then(|line| line.hello_ms),
+            connect: line.and_then(|line| line.connect_ms),
+        }
     }
 
     /// What another process needs to go on with it.

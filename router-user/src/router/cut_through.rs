@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_and_go_on};
-use config::{ClientAddress, Config, DataPath, Listener, Mode as TenantMode, Tenant};
+use config::{ClientAddress, Config, DataPath, Tenant};
 use router_common::name_hash;
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
@@ -21,8 +21,8 @@ use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    Adopted, AdoptedEnd, Candidate, CutThrough, CuttingThrough, Dialled, Fallback, FlowEnd, Identity, Loaded, NotCut,
-    Place, Trust,
+    Adopted, AdoptedEnd, Candidate, CutThrough, CuttingThrough, Described, Dialled, Fallback, FlowEnd, Identity, Known,
+    Loaded, NotCut, Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
@@ -50,7 +50,7 @@ impl Started {
         };
         let choice = match config.data_path {
             DataPath::CutThrough => load(Trust::Configured),
-            DataPath::Auto if !is_of_use(config) => Choice::OfNoUse,
+            DataPath::Auto if !config.can_cut_through() => Choice::OfNoUse,
             DataPath::Auto => load(Trust::SelfTest),
             DataPath::Splice | DataPath::Copy => Choice::NotConfigured,
         };
@@ -70,8 +70,8 @@ impl Started {
             let (known, policy) = (Arc::clone(&policy), Arc::clone(&policy));
             let access_log = access_log.clone();
             loaded.start(Adopted {
-                keep: Box::new(move |identity| is_known(&known.current(), identity)),
-                on_end: Box::new(move |end| adopted(&policy.current(), access_log.as_ref(), &end)),
+                keep: Box::new(move |identity| is_in_configuration(&known.current(), identity)),
+                on_end: Box::new(move |end| adopted(&policy.current(), access_log.as_ref(), end)),
             })
         };
         let former = self.former.and_then(|former| {
@@ -104,7 +104,7 @@ fn former(config: &Config) -> Option<Box<Loaded>> {
 }
 
 /// Whether the tenant of a flow is still in the configuration.
-fn is_known(policy: &Policy, identity: &Identity) -> bool {
+fn is_in_configuration(policy: &Policy, identity: &Identity) -> bool {
     let [_, tenant] = identity.names;
     policy.config.tenants.iter().any(|known| name_hash(&known.name) == tenant)
 }
@@ -120,17 +120,6 @@ fn report(data_path: DataPath, reason: &Unavailable) {
     if let Unavailable::Verifier { log, .. } = reason {
         debug!("{log}");
     }
-}
-
-/// Whether any connection could be carried: not one whose client or backend is on this host.
-fn is_of_use(config: &Config) -> bool {
-    let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
-    let to_outside = |tenant: &Arc<Tenant>| {
-        tenant.mode == TenantMode::Passthrough
-            && tenant.client_address == ClientAddress::Router
-            && tenant.backends.iter().any(|backend| !backend.address.is_loopback())
-    };
-    config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
 }
 
 /// Before the dial: whether this client's connection can be given to the kernel.
@@ -215,6 +204,7 @@ pub(super) fn switch(
     client: TcpStream,
     connected: Connected<'_>,
     arrival: &Arrival,
+    known: impl FnOnce() -> Known,
 ) -> Switched {
     let (cut_through, backend, attempt) = match connected {
         Connected::Plain(backend) => return Switched::Not(client, backend),
@@ -231,7 +221,8 @@ pub(super) fn switch(
         names: [name_hash(&arrival.listener), name_hash(&tenant.name)],
     };
     let to_worker = worker.carried.end_sender();
-    match cut_through.install(attempt, client, backend, &identity, tenant.idle_timeout, to_worker) {
+    let described = Described { identity, note: Some(known().note(&identity)) };
+    match cut_through.install(attempt, client, backend, described, tenant.idle_timeout, to_worker) {
         Ok(place) => {
             worker.counters.cut_through.fetch_add(1, Ordering::Relaxed);
             Switched::Carried(place)
@@ -253,27 +244,35 @@ pub(super) fn count(counters: &TenantCounters, end: &FlowEnd) -> ConnectionOutco
     outcome
 }
 
-/// Counts and logs a connection of a former process, as far as its names are still in the configuration.
-fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: &AdoptedEnd) {
-    let [listener, tenant] = adopted.identity.names;
+/// Counts and logs a connection of a former process. Without words about it (the process died in the moment of the switch)
+/// it has the names that are still in the configuration.
+fn adopted(policy: &Policy, log: Option<&AccessLog>, adopted: AdoptedEnd) {
+    let AdoptedEnd { identity, known, client, backend, end } = adopted;
+    let [listener, tenant] = identity.names;
     let listener = policy.config.listeners.iter().find(|known| name_hash(&known.name) == listener);
     let tenant = policy.tenants.iter().find(|known| name_hash(&known.settings.name) == tenant);
     // No worker has it, so any may count it.
     let outcome = match tenant.and_then(|tenant| tenant.counters.first()) {
-        Some(counters) => count(counters, &adopted.end),
-        None => ConnectionOutcome::of_flow(adopted.end.outcome),
+        Some(counters) => count(counters, &end),
+        None => ConnectionOutcome::of_flow(end.outcome),
     };
     let Some(log) = log else { return };
-    let accepted = UNIX_EPOCH + Duration::from_millis(adopted.identity.accepted_unix_ms);
-    let listener = listener.map(|listener| listener.name.clone()).unwrap_or_default();
-    let mut line = AccessLine::new(ConnectionId(adopted.identity.connection), accepted, listener);
-    line.tenant = tenant.map(|tenant| tenant.settings.name.clone().into());
+    let accepted = UNIX_EPOCH + Duration::from_millis(identity.accepted_unix_ms);
+    let known = known.unwrap_or_else(|| Known {
+        tenant: tenant.map(|tenant| tenant.settings.name.clone()).unwrap_or_default(),
+        listener: listener.map(|listener| listener.name.clone()).unwrap_or_default(),
+        ..Known::default()
+    });
+    let mut line = AccessLine::new(ConnectionId(identity.connection), accepted, known.listener);
+    line.tenant = Some(known.tenant).filter(|name| !name.is_empty()).map(Into::into);
     line.mode = Some(Mode::Passthrough.label());
-    line.client = Some(adopted.client);
-    line.backend = Some(adopted.backend);
+    line.client = known.client.or(Some(client));
+    (line.server_name, line.ja4, line.alpn) = (known.server_name, known.ja4, known.alpn);
+    (line.hello_ms, line.connect_ms) = (known.hello, known.connect);
+    line.backend = Some(backend);
     line.data_path = Some("cut_through");
-    line.client_to_backend = adopted.end.client_to_backend;
-    line.backend_to_client = adopted.end.backend_to_client;
+    line.client_to_backend = end.client_to_backend;
+    line.backend_to_client = end.backend_to_client;
     line.outcome = outcome.label().into();
     line.total_ms = SystemTime::now().duration_since(accepted).ok();
     log.write(line);

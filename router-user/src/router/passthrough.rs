@@ -78,7 +78,8 @@ pub(super) async fn serve(
             return None;
         }
     };
-    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, &arrival) {
+    let known = || record.known(settings);
+    let (stream, backend) = match cut_through::switch(worker, settings, stream, dialled, &arrival, known) {
         Switched::Not(stream, backend) => (stream, backend),
         Switched::Carried(place) => {
             let Occupied { admission, held } = occupied;
@@ -129,7 +130,7 @@ pub(super) async fn go_on(
     let _active = counters.active();
     let _lease = tenant.as_ref().and_then(|tenant| tenant.backends.as_ref()?.resume(backend?));
     let _admission = tenant.as_ref().map(|tenant| tenant.limits.readmit());
-    let _held = worker.hold(record.listener());
+    let _held = worker.hold(record.listener(), Some(record.client().ip()));
     register_and_relay(&worker, terms, &counters, (client, backend_socket), progress, record).await;
 }
 

@@ -11,12 +11,12 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use rustix::mount::{MountFlags, mount};
-use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
 use tests::router_process::{RouterProcess, send_signal};
 use tests::scratch::Scratch;
 use tests::setup::Setup;
 
+use super::lines;
 use super::plan::{self, Plan, Turn};
 use super::site::{NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
@@ -24,9 +24,9 @@ use super::suite::plans;
 #[test]
 fn transfers_go_on_when_cut_through_is_switched_off_and_are_logged() {
     let Some(mut site) = site("switching away") else { return };
-    transfers_over_a_restart(&mut site, |folder| edit(folder, "dataPath: CutThrough", "dataPath: Splice"));
+    let plans = transfers_over_a_restart(&mut site, |folder| edit(folder, "dataPath: CutThrough", "dataPath: Splice"));
     assert_eq!(site.metrics().sum(PATHS, &[("path", "cut_through")]), 0.0);
-    eventually(PATIENCE, "a line for each transfer", || (logged(&site, "ok") == TRANSFERS).then_some(())).unwrap();
+    lines::expect(|| site.router.stdout(), &plans);
     site.router.log().wait_for(PATIENCE, &["cut-through: the last flow has ended"]).unwrap();
     // Nobody needs what is pinned any more.
     let network = &site.network;
@@ -39,7 +39,7 @@ fn transfers_go_on_when_cut_through_is_switched_off_and_are_logged() {
 #[test]
 fn transfers_go_on_beside_programs_of_another_version() {
     let Some(mut site) = site("another layout") else { return };
-    transfers_over_a_restart(&mut site, |folder| {
+    let plans = transfers_over_a_restart(&mut site, |folder| {
         let [own] = &pinned(folder)?[..] else { bail!("one layout") };
         fs::rename(own, own.with_file_name("cut_through-00000001")).context("another layout's name")
     });
@@ -47,6 +47,11 @@ fn transfers_go_on_beside_programs_of_another_version() {
     let others = || site.metrics().sum("sni_router_cut_through_other_version_flows", &[]);
     eventually(PATIENCE, "the other version's flows are gone", || (others() == 0.0).then_some(())).unwrap();
     site.router.log().wait_for(PATIENCE, &["another version's flows have ended"]).unwrap();
+    lines::expect(|| site.router.stdout(), &plans);
+    let up: u64 = plans.iter().map(|plan| plan.client_to_backend).sum();
+    let counted =
+        site.metrics().sum("sni_router_bytes_total", &[("tenant", "four"), ("direction", "client_to_backend")]);
+    assert!(counted >= up as f64, "{counted} of {up} bytes are counted");
     let network = &site.network;
     let router = &mut site.router;
     network.router.run(|| router.start_again(|_| Ok(()))).unwrap();
@@ -73,11 +78,10 @@ fn flows_of_a_tenant_that_is_gone_are_ended_at_both_ends() {
     let renamed = |folder: &Path| edit(folder, "name: four", "name: another");
     network.router.run(|| router.start_again(renamed)).unwrap();
     expect_reset(&client);
-    let drained = || {
-        let lines = site.router.stdout().ok()?;
-        lines.lines().any(|line| line.contains("cut_through") && line.contains("drained")).then_some(())
-    };
-    eventually(PATIENCE, "a line", drained).unwrap();
+    // By the name that it had.
+    eventually(PATIENCE, "a line", || (logged(&site, "drained") == 1).then_some(())).unwrap();
+    let lines = site.router.stdout().unwrap();
+    lines::whole(&serde_json::from_str(lines.lines().next().unwrap()).unwrap());
     let at_the_backend = || site.failures.lock().unwrap().iter().any(|failure| failure.contains("reset")).then_some(());
     eventually(PATIENCE, "the backend is reset", at_the_backend).unwrap();
 }
@@ -88,7 +92,7 @@ fn a_command_shows_and_ends_what_the_kernel_carries_with_and_without_a_router() 
     let client = held(&site);
     let shown = flows(&site, &[]);
     let address = client.local_addr().unwrap().to_string();
-    assert!(shown.contains(&address) && shown.contains("tenant four"), "{shown}");
+    assert!(shown.contains(&address) && shown.contains(&format!("{NAME}, tenant four,")), "{shown}");
     assert_eq!(flows(&site, &["--tenant", "six"]), "");
     assert_eq!(flows(&site, &["--tenant", "six", "--end"]), "0 ended\n");
     assert_eq!(flows(&site, &["--end"]), "1 ended\n");
@@ -120,7 +124,7 @@ fn flows(site: &Site, arguments: &[&str]) -> String {
 
 /// Begins transfers, restarts the router on files that `between` has changed, and finishes them; new connections work
 /// meanwhile.
-fn transfers_over_a_restart(site: &mut Site, between: impl FnOnce(&Path) -> Result<()> + Send) {
+fn transfers_over_a_restart(site: &mut Site, between: impl FnOnce(&Path) -> Result<()> + Send) -> Vec<Plan> {
     let begin = Barrier::new(TRANSFERS + 1);
     let (address, address_ipv6) = (site.address(), site.address_ipv6());
     let plans: Vec<_> = plans(TRANSFERS as u64, &[Turn::Together], 2_000_000..=5_000_000).collect();
@@ -150,6 +154,7 @@ fn transfers_over_a_restart(site: &mut Site, between: impl FnOnce(&Path) -> Resu
     let done = || (site.served.load(Ordering::Relaxed) == TRANSFERS as u64 + 10).then_some(());
     eventually(PATIENCE, "the backend has served all", done).unwrap();
     assert_eq!(*site.failures.lock().unwrap(), [] as [String; 0]);
+    plans
 }
 
 fn wait_until_carried(site: &Site, connections: usize) -> Result<()> {
@@ -166,7 +171,7 @@ fn held(site: &Site) -> TcpStream {
     let before = site.metrics().sum(PATHS, &[("path", "cut_through")]) as usize;
     let client = site.at_client(|| {
         let mut stream = TcpStream::connect_timeout(&site.address(), PATIENCE).unwrap();
-        stream.write_all(&Hello::named(NAME).records()).unwrap();
+        stream.write_all(&plan::hello(NAME).records()).unwrap();
         stream.write_all(&plan.encode()).unwrap();
         stream
     });

@@ -12,6 +12,7 @@ use tests::patience::{PATIENCE, eventually};
 use tests::processes::{open_descriptors, proportional_set_size};
 use tests::router_process::send_signal;
 
+use super::lines;
 use super::plan::{self, Plan, Turn, client_with_pause};
 use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
@@ -54,11 +55,7 @@ fn transfers_go_on_when_the_router_is_killed_and_the_next_one_logs_them() {
     let done = || (site.served.load(Ordering::Relaxed) == TRANSFERS as u64 + 1).then_some(());
     eventually(PATIENCE, "the backend has served all", done).unwrap();
     assert_eq!(*site.failures.lock().unwrap(), [] as [String; 0]);
-    let logged = |site: &Site| {
-        let lines = site.router.stdout().unwrap();
-        lines.lines().filter(|line| line.contains("\"tenant\":\"four\"") && line.contains("cut_through")).count()
-    };
-    eventually(PATIENCE, "a line for each transfer", || (logged(&site) == TRANSFERS).then_some(())).unwrap();
+    lines::expect(|| site.router.stdout(), &plans);
     for line in site.router.stdout().unwrap().lines() {
         assert!(line.contains("\"outcome\":\"ok\""), "{line}");
     }

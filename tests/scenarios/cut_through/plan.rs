@@ -47,10 +47,15 @@ pub(super) fn client_with_pause(to: SocketAddr, name: &str, plan: Plan, pause: i
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     limit(&stream)?;
     stream.set_nodelay(true)?;
-    stream.write_all(&Hello::named(name).records())?;
+    stream.write_all(&hello(name).records())?;
     stream.write_all(&plan.encode())?;
     pause();
     client_after_hello(&stream, plan)
+}
+
+/// As every client sends it.
+pub(super) fn hello(name: &str) -> Hello {
+    Hello::named(name).offering(&PROTOCOLS)
 }
 
 /// The rest of it.
@@ -192,5 +197,6 @@ pub(super) fn limit(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))
 }
 
-const PLAN: usize = 25;
+pub(super) const PLAN: usize = 25;
+pub(super) const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 const STALL: Duration = Duration::from_secs(5);

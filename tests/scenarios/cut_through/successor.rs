@@ -19,6 +19,7 @@ use tests::router_process::RouterProcess;
 use tests::tls_client::tcp;
 use tests::{binaries, http};
 
+use super::lines;
 use super::plan::{self, Plan, Turn};
 use super::site::{FALLBACKS, NAME, NAME_IPV6, PATHS, Site};
 use super::suite::plans;
@@ -44,12 +45,7 @@ fn the_next_process_relays_until_the_first_has_left_and_then_has_its_flows() {
         for (transfer, plan) in transfers.into_iter().zip(&plans) {
             transfer.join().unwrap().unwrap_or_else(|error| panic!("{plan:?}: {error}"));
         }
-        let logged = || {
-            let lines = fs::read_to_string(&next.stdout).ok()?;
-            let ours = |line: &&str| line.contains("\"tenant\":\"four\"") && line.contains("cut_through");
-            (lines.lines().filter(ours).count() == FLOWS).then_some(())
-        };
-        eventually(PATIENCE, "the next process logs the first one's flows", logged).unwrap();
+        lines::expect(|| Ok(fs::read_to_string(&next.stdout)?), &plans);
     });
 }
 

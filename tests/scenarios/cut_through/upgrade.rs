@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use tests::binaries;
 use tests::patience::{PATIENCE, eventually};
 
+use super::lines;
 use super::plan::{self, Plan, Turn};
 use super::site::{FALLBACKS, NAME, PATHS, Site};
 use super::suite::plans;
@@ -54,6 +55,9 @@ fn carried_and_relayed_connections_go_on_through_upgrades() {
             };
             eventually(PATIENCE, "each connection has its line", lines)
                 .unwrap_or_else(|error| panic!("{data_path}: {error}\n{}", router.stdout().unwrap_or_default()));
+            if path.is_some() {
+                lines::expect(|| router.stdout(), &plans);
+            }
         });
         if data_path == "CutThrough" {
             // The new router has the flows, and so new connections are carried again.

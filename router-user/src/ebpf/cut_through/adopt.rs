@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::maps::{HashMap, MapData, MapError};
 use router_common::cut_through::{Address, BACKEND, CLIENT, FlowKey, LifeStage, reference};
 
-use super::flow::{NewFlow, Owner};
+use super::flow::{FlowNote, NewFlow, Owner};
 use super::record;
 use super::shared::State;
 use super::table::FlowTable;
@@ -73,6 +73,7 @@ pub(super) fn adopt(state: &State, found: Found) {
         port: found.port,
         opening: None,
         idle_timeout,
+        note: FlowNote::Kept,
         owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted },
     });
 }

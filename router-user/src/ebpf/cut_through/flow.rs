@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::adopt::ends;
 use super::flows::EndSender;
 use super::opening::Opening;
-use router_common::cut_through::{BACKEND, FlowKey};
+use router_common::cut_through::{BACKEND, FlowKey, Note};
 
 /// A flow that was just switched, or one that a former process left.
 #[derive(Debug)]
@@ -23,7 +23,19 @@ pub(super) struct NewFlow {
     /// `None` when the programs carry it already.
     pub(super) opening: Option<Opening>,
     pub(super) idle_timeout: Duration,
+    pub(super) note: FlowNote,
     pub(super) owner: Owner,
+}
+
+/// Where the words about a flow are.
+#[derive(Debug)]
+pub(super) enum FlowNote {
+    /// Here, as long as a crash of the router would end the flow.
+    Here(Box<Note>),
+    /// In the map.
+    Kept,
+    /// There are none, or there is no need any more.
+    None,
 }
 
 /// Who hears of a flow's end.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::fallback::Fallback;
+use super::note::Known;
 use super::record::Identity;
 
 /// A flow's place in the table, for as long as it is that flow's.
@@ -63,10 +64,12 @@ pub enum FlowOutcome {
 }
 
 /// An adopted flow that has ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AdoptedEnd {
-    /// What the former process wrote down.
+    /// What the former process wrote down in numbers,
     pub identity: Identity,
+    /// and in words, if it came to that.
+    pub known: Option<Known>,
     /// The client.
     pub client: SocketAddr,
     /// The backend.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData};
-use router_common::cut_through::{FLOWS, FlowKey, KEYS, LifeStage, MAX_FLOWS, SET};
+use router_common::cut_through::{FLOWS, FlowKey, KEYS, LifeStage, MAX_FLOWS, NOTES, Note, SET};
 
 use super::adopt::{Found, find_flows};
 use super::collector::monotonic_ns;
+use super::note::Known;
 use super::open::open;
 use super::ownership::Ownership;
 use super::record::{Identity, delivered};
@@ -19,10 +20,12 @@ use super::table::FlowTable;
 use crate::ebpf::{Pins, Unavailable, load};
 
 /// A connection that the programs alone carry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CarriedFlow {
     /// Who it is.
     pub identity: Identity,
+    /// What was written down of it.
+    pub known: Option<Known>,
     /// The client.
     pub client: SocketAddr,
     /// The backend.
@@ -95,6 +98,9 @@ fn look(object: &Ebpf) -> Result<(FlowTable, Vec<CarriedFlow>), Unavailable> {
         .map_err(|error| Unavailable::of_call("map the table of flows", error))?;
     let failed = |error| Unavailable::of_map("read the keys", error);
     let keys: HashMap<&MapData, FlowKey, u32> = keys.try_into().map_err(failed)?;
+    let notes = object.map(NOTES).ok_or_else(|| missing(NOTES))?;
+    let notes: HashMap<&MapData, u32, Note> =
+        notes.try_into().map_err(|error| Unavailable::of_map("open the notes", error))?;
     let now = monotonic_ns();
     let describe = |found: Found| {
         let record = table.read(found.place);
@@ -102,6 +108,7 @@ fn look(object: &Ebpf) -> Result<(FlowTable, Vec<CarriedFlow>), Unavailable> {
         let [client_to_backend, backend_to_client] = delivered(&record);
         let flow = CarriedFlow {
             identity: Identity::of(&record),
+            known: notes.get(&found.place, 0).ok().and_then(|note| Known::of_flow(&note, record.generation)),
             client: found.client,
             backend: found.backend,
             client_to_backend,

@@ -17,11 +17,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::CutThrough;
 use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
-use super::flow::{NewFlow, Owner};
+use super::flow::{FlowNote, NewFlow, Owner};
 use super::flows::{EndSender, Place};
 use super::opening::{Opening, SMALL, make_room};
 use super::raw::{self, Repair, Sequences};
-use super::record::{self, Identity, Numbers, Side};
+use super::record::{self, Described, Numbers, Side};
 
 /// A client that may be cut through.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl CutThrough {
         attempt: Attempt,
         client: TcpStream,
         backend: TcpStream,
-        identity: &Identity,
+        described: Described,
         idle_timeout: Duration,
         to_worker: EndSender,
     ) -> Result<Place, NotCut> {
@@ -144,7 +144,7 @@ impl CutThrough {
             Err(reason) => return Err(self.relay(&attempt, client, backend, reason)),
         };
         let generation = self.state.table.read(place).generation.wrapping_add(1);
-        let flow = record::flow(&client_side, &backend_side, identity, generation, idle_timeout);
+        let flow = record::flow(&client_side, &backend_side, &described.identity, generation, idle_timeout);
         let keys = [client_side.key(), backend_side.key()];
         self.state.table.write(place, flow);
         // From here on a crash resets the backend, and through it the client; see `Opening`.
@@ -188,6 +188,7 @@ impl CutThrough {
                     port: attempt.port,
                     opening: Some(opening),
                     idle_timeout,
+                    note: described.note.map_or(FlowNote::None, FlowNote::Here),
                     owner: Owner::Worker(to_worker),
                 });
                 Ok(Place { index: place, generation })

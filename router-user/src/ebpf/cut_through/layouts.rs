@@ -1,7 +1,7 @@
-//! What routers with another layout of the maps left: their programs and links stay until their flows have ended. What
-//! has no flows any more is removed.
+//! What routers with another layout of the maps left: their programs and links stay until their flows have ended, of which
+//! the notes beside their records tell. What has no flows any more is removed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData};
-use router_common::cut_through::{BACKEND, FLOWS, FlowKey, KEYS, SET};
+use router_common::cut_through::{BACKEND, CLIENT, FLOWS, FlowKey, KEYS, SET};
 use tracing::{info, warn};
 
 use super::adopt::ends;
 use super::attach;
+use super::flows::AdoptedEnd;
+use super::note::Known;
+use super::notes::Notes;
 use super::ownership::Ownership;
 use super::raw;
-use super::table::Head;
+use super::record::Identity;
+use super::table::{Head, end_of};
 use crate::ebpf::raw::{detach_link, open_pinned};
 use crate::ebpf::{Pins, Unavailable};
 
@@ -34,6 +38,18 @@ pub(super) struct OtherLayout {
     keys: HashMap<MapData, FlowKey, u32>,
     flows: MapData,
     record_bytes: u32,
+    /// `None` in layouts that had none.
+    notes: Option<Notes>,
+}
+
+/// What has come to an end since the last look.
+pub(super) struct Swept {
+    /// Backends, and our ports towards them.
+    pub(super) freed: Vec<(SocketAddr, u16)>,
+    /// Of flows with notes.
+    pub(super) ends: Vec<AdoptedEnd>,
+    /// Whether flows are left; without, the programs are off their interfaces.
+    pub(super) is_left: bool,
 }
 
 /// Those that still have flows; the others are gone afterwards, unless another process may be about to use them.
@@ -77,7 +93,7 @@ impl OtherLayout {
         let record_bytes = flows.info().map_err(failed)?.value_size();
         // Says so when keys or values have another size.
         let keys = HashMap::try_from(Map::HashMap(keys)).map_err(failed)?;
-        Ok(Self { programs: Programs::pinned(folder)?, keys, flows, record_bytes })
+        Ok(Self { programs: Programs::pinned(folder)?, keys, flows, record_bytes, notes: Notes::pinned(folder) })
     }
 
     fn is_empty(&self) -> bool {
@@ -86,34 +102,54 @@ impl OtherLayout {
 
     /// Backends, and our ports towards them.
     pub(super) fn ports(&self) -> HashSet<(SocketAddr, u16)> {
-        let of_backend = |entry: Result<(FlowKey, u32), _>| port(entry.ok()?);
+        let of_backend = |entry: Result<(FlowKey, u32), _>| {
+            let (key, reference) = entry.ok()?;
+            (reference & 1 == BACKEND as u32).then(|| backend_and_port(key))
+        };
         self.keys.iter().filter_map(of_backend).collect()
     }
 
-    /// Removes the keys of flows that are over; the ports that are free then. `None` when all are over: the programs are
-    /// off their interfaces.
-    pub(super) fn sweep(&mut self, now: u64, linger: Duration) -> Option<Vec<(SocketAddr, u16)>> {
-        let mut freed = Vec::new();
-        let entries: Vec<_> = self.keys.iter().flatten().collect();
-        let mut left = entries.len();
-        for entry in entries {
-            if !self.is_over(entry.1 >> 1, now, linger) || self.keys.remove(&entry.0).is_err() {
+    /// Removes the keys of flows that are over.
+    pub(super) fn sweep(&mut self, now: u64, linger: Duration) -> Swept {
+        let mut by_place: BTreeMap<u32, [Option<FlowKey>; 2]> = BTreeMap::new();
+        for (key, reference) in self.keys.iter().flatten() {
+            by_place.entry(reference >> 1).or_default()[(reference & 1) as usize] = Some(key);
+        }
+        let (mut freed, mut ends, mut is_left) = (Vec::new(), Vec::new(), false);
+        for (place, keys) in by_place {
+            let record = raw::array_value(self.flows.fd().as_fd(), place, self.record_bytes).unwrap_or_default();
+            let is_over = Head::of(&record).is_some_and(|head| head.is_over(now, linger));
+            let is_removed = |key: &Option<FlowKey>| key.is_none_or(|key| self.keys.remove(&key).is_ok());
+            if !is_over || !keys.iter().map(is_removed).fold(true, |all, removed| all & removed) {
+                is_left = true;
                 continue;
             }
-            left -= 1;
-            freed.extend(port(entry));
+            freed.extend(keys[BACKEND].map(backend_and_port));
+            ends.extend(self.end(place, keys, &record));
+            if let Some(notes) = &mut self.notes {
+                notes.forget(place);
+            }
         }
-        if left == 0 {
+        if !is_left {
             self.programs.detach();
             info!("cut-through: another version's flows have ended");
-            return None;
         }
-        Some(freed)
+        Swept { freed, ends, is_left }
     }
 
-    fn is_over(&self, place: u32, now: u64, linger: Duration) -> bool {
-        let record = raw::array_value(self.flows.fd().as_fd(), place, self.record_bytes);
-        record.is_ok_and(|record| Head::of(&record).is_some_and(|head| head.is_over(now, linger)))
+    /// `None` when it has been told, or nothing was written down.
+    fn end(&self, place: u32, [client_key, backend_key]: [Option<FlowKey>; 2], record: &[u8]) -> Option<AdoptedEnd> {
+        let note = self.notes.as_ref()?.at(place)?;
+        let known = Known::of(&note)?;
+        // The program may have given the client's key away to a new connection.
+        let client = client_key.map(|key| ends(&key).0).or(known.client)?;
+        Some(AdoptedEnd {
+            identity: Identity::noted(&note, &known),
+            client,
+            backend: ends(&backend_key?).0,
+            end: end_of(record, note.numbers_at)?,
+            known: Some(known),
+        })
     }
 }
 
@@ -143,8 +179,9 @@ impl Programs {
     }
 }
 
-/// Of the backend's key.
-fn port((key, reference): (FlowKey, u32)) -> Option<(SocketAddr, u16)> {
+fn backend_and_port(key: FlowKey) -> (SocketAddr, u16) {
     let (backend, own) = ends(&key);
-    (reference & 1 == BACKEND as u32).then_some((backend, own.port()))
+    (backend, own.port())
 }
+
+const _: () = assert!(CLIENT == 0 && BACKEND == 1, "the order of a flow's keys above");

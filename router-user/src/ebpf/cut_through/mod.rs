@@ -15,6 +15,8 @@ mod inspect;
 mod install;
 mod layouts;
 mod load;
+mod note;
+mod notes;
 mod open;
 mod opening;
 mod ownership;
@@ -37,7 +39,8 @@ pub use self::flows::{Adopted, AdoptedEnd, EndSender, Fate, FlowEnd, FlowOutcome
 pub use self::inspect::{CarriedFlow, end, list};
 pub use self::install::{Attempt, Candidate, Dialled, NotCut};
 pub use self::load::{Loaded, Trust};
-pub use self::record::Identity;
+pub use self::note::Known;
+pub use self::record::{Described, Identity};
 
 use self::shared::State;
 use super::Unavailable;

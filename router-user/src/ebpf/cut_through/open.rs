@@ -7,11 +7,12 @@ use std::sync::mpsc::channel;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, PerCpuArray, RingBuf};
-use router_common::cut_through::{DIALS, EVENTS, FLOWS, KEYS, SIGHTINGS, VERDICTS};
+use router_common::cut_through::{DIALS, EVENTS, FLOWS, KEYS, NOTES, SIGHTINGS, VERDICTS};
 
 use super::adopt::{adopt, find_flows};
 use super::collector::Collector;
 use super::layouts::OtherLayout;
+use super::notes::Notes;
 use super::ports::Ports;
 use super::shared::{Maps, State};
 use super::table::FlowTable;
@@ -26,7 +27,7 @@ pub(super) fn open(
 ) -> Result<(CutThrough, Collector), Unavailable> {
     let mut take = |name: &str| object.take_map(name).ok_or_else(|| Unavailable::Object(format!("no map {name}")));
     let (keys, flows, sightings, dials) = (take(KEYS)?, take(FLOWS)?, take(SIGHTINGS)?, take(DIALS)?);
-    let (events, verdicts) = (take(EVENTS)?, take(VERDICTS)?);
+    let (events, verdicts, notes) = (take(EVENTS)?, take(VERDICTS)?, take(NOTES)?);
 
     let failed = |operation: &'static str| move |error| Unavailable::of_call(operation, error);
     let table =
@@ -45,7 +46,8 @@ pub(super) fn open(
         adopt(&state, flow);
     }
     let events = RingBuf::try_from(events).map_err(|error| Unavailable::of_map("open the ring of events", error))?;
-    let collector = Collector::new(state.clone(), events, arrivals, others);
+    let notes = Notes::new(notes).map_err(|error| Unavailable::of_map("open the notes", error))?;
+    let collector = Collector::new(state.clone(), events, arrivals, notes, others);
     let verdicts = PerCpuArray::try_from(verdicts).map_err(|error| Unavailable::of_map("open the verdicts", error))?;
     Ok((CutThrough { state, verdicts }, collector))
 }

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use router_common::cut_through::{
-    Address, BACKEND, CLEAR_ECN, CLIENT, Direction, Flow, FlowKey, LAST_AT, LifeStage, Sighting,
+    Address, BACKEND, CLEAR_ECN, CLIENT, Direction, Flow, FlowKey, LAST_AT, LifeStage, Note, Sighting,
 };
+use router_common::name_hash;
 
+use super::note::Known;
 use super::raw::{ConnectionInfo, ECN, contract_address};
 
 /// One connection of the two, as its socket sees it.
@@ -83,9 +85,24 @@ pub struct Identity {
     pub names: [u32; 2],
 }
 
+/// A connection that is about to be switched.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// For the flow's record.
+    pub identity: Identity,
+    /// For who adopts the flow.
+    pub note: Option<Box<Note>>,
+}
+
 impl Identity {
     pub(super) fn of(flow: &Flow) -> Self {
         Self { connection: flow.connection, accepted_unix_ms: flow.accepted_unix_ms, names: flow.names }
+    }
+
+    /// Of a flow whose record cannot be read.
+    pub(super) fn noted(note: &Note, known: &Known) -> Self {
+        let names = [name_hash(&known.listener), name_hash(&known.tenant)];
+        Self { connection: note.connection, accepted_unix_ms: note.accepted_unix_ms, names }
     }
 }
 
@@ -143,10 +160,15 @@ pub(super) fn idle_timeout(flow: &Flow) -> Duration {
 
 /// Bytes that the other end has acknowledged in each direction, and so has got.
 pub(super) fn delivered(flow: &Flow) -> [u64; 2] {
+    let acknowledged = flow.directions.map(|direction| direction.acknowledged);
+    delivered_of(acknowledged, flow.stream_starts, flow.directions.map(|direction| direction.fin_acknowledged))
+}
+
+/// The same of its numbers.
+pub(super) fn delivered_of(acknowledged: [u64; 2], stream_starts: [u32; 2], fin_acknowledged: [u8; 2]) -> [u64; 2] {
     let of = |from: usize, to: usize| {
-        let receiver = &flow.directions[to];
-        let fin = u64::from(receiver.fin_acknowledged);
-        receiver.acknowledged.wrapping_sub(u64::from(flow.stream_starts[from])).saturating_sub(fin)
+        let start = u64::from(stream_starts[from]);
+        acknowledged[to].wrapping_sub(start).saturating_sub(fin_acknowledged[to].into())
     };
     [of(CLIENT, BACKEND), of(BACKEND, CLIENT)]
 }

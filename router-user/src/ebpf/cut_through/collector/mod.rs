@@ -19,9 +19,10 @@ use tracing::{debug, warn};
 
 use self::sweep::Doubt;
 use super::conntrack::Conntrack;
-use super::flow::{NewFlow, Owner};
+use super::flow::{FlowNote, NewFlow, Owner};
 use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome, Place};
 use super::layouts::{OtherLayout, Programs};
+use super::notes::Notes;
 use super::raw;
 use super::record::{Identity, delivered};
 use super::shared::State;
@@ -43,6 +44,7 @@ pub(super) struct Collector {
     opening: VecDeque<(Instant, u32, u32)>,
     next_sweep: Instant,
     conntrack: Conntrack,
+    notes: Notes,
     others: Vec<OtherLayout>,
     /// Taken off the interfaces when the last flow is over.
     retiring: Option<Programs>,
@@ -53,6 +55,7 @@ impl Collector {
         state: Arc<State>,
         events: RingBuf<MapData>,
         arrivals: Receiver<NewFlow>,
+        notes: Notes,
         others: Vec<OtherLayout>,
     ) -> Self {
         Self {
@@ -66,6 +69,7 @@ impl Collector {
             opening: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
             conntrack: Conntrack::default(),
+            notes,
             others,
             retiring: None,
         }
@@ -199,6 +203,13 @@ impl Collector {
             match opening.bring(&self.state, *place) {
                 Ok(false) => {
                     opening.vanish();
+                    // First, so that nobody adopts a flow without a name. One that has ended is told by this process.
+                    if !self.state.table.ended(*place)
+                        && let FlowNote::Here(note) = std::mem::replace(&mut flow.note, FlowNote::None)
+                    {
+                        self.notes.keep(*place, flow.generation, note);
+                        flow.note = FlowNote::Kept;
+                    }
                     self.state.table.set_stage(*place, LifeStage::Carried as u16);
                     alone.extend(flow.connections());
                 }
@@ -265,6 +276,9 @@ impl Collector {
             wait_for_packets();
             opening.vanish();
         }
+        if matches!(flow.note, FlowNote::Here(_)) {
+            flow.note = FlowNote::None;
+        }
         let [client_to_backend, backend_to_client] = delivered(record);
         let end = FlowEnd { client_to_backend, backend_to_client, outcome };
         match std::mem::replace(&mut flow.owner, Owner::Told) {
@@ -275,6 +289,7 @@ impl Collector {
             }
             Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
                 identity: Identity::of(record),
+                known: self.notes.of(place, flow.generation),
                 client: flow.client,
                 backend: flow.backend,
                 end,
@@ -295,6 +310,9 @@ impl Collector {
         let flows: Vec<_> = places.filter_map(|place| self.live.remove(&place)).collect();
         self.state.withdraw(flows.iter().map(|flow| (flow.place, &flow.keys)));
         for flow in flows {
+            if matches!(flow.note, FlowNote::Kept) {
+                self.notes.forget(flow.place);
+            }
             self.state.give_back_place(flow.place);
             self.state.ports.give_back(flow.backend, flow.port);
         }

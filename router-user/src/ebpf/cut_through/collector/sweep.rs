@@ -102,12 +102,11 @@ impl Collector {
         for (place, outcome) in aborted {
             self.abort(place, outcome);
         }
-        self.others.retain_mut(|other| match other.sweep(now, LINGER) {
-            Some(freed) => {
-                freed.into_iter().for_each(|(backend, port)| self.state.ports.give_back(backend, port));
-                true
-            }
-            None => false,
+        self.others.retain_mut(|other| {
+            let swept = other.sweep(now, LINGER);
+            swept.freed.into_iter().for_each(|(backend, port)| self.state.ports.give_back(backend, port));
+            self.adopted_ends.extend(swept.ends);
+            swept.is_left
         });
         let others = self.others.iter().map(|other| other.ports().len() as u64).sum();
         self.state.others.store(others, Ordering::Relaxed);

@@ -104,7 +104,7 @@ fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: 
 
             let (sender, _ends) = unbounded_channel();
             let patience = Duration::from_secs(600);
-            let switched = cut_through.install(attempt, client, backend, &Identity::default(), patience, sender);
+            let switched = cut_through.install(attempt, client, backend, Described::default(), patience, sender);
             let Err(NotCut::Relay { mut client, mut backend, reason }) = switched else { panic!("{switched:?}") };
             assert_eq!(reason, expected);
             assert_eq!(cut_through.fill().0, 0);

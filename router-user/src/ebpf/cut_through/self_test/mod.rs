@@ -10,7 +10,7 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use router_common::cut_through::{FLOWS, KEYS, SET};
+use router_common::cut_through::{FLOWS, KEYS, NOTES, SET};
 use tracing::info;
 
 use self::site::Site;
@@ -44,7 +44,7 @@ impl SelfTest {
 /// On a thread of its own, which enters other namespaces.
 fn test(way: Way) -> Result<(), Unavailable> {
     let object = load(&SET, |loader| {
-        loader.map_max_entries(FLOWS, PLACES).map_max_entries(KEYS, 2 * PLACES);
+        loader.map_max_entries(FLOWS, PLACES).map_max_entries(KEYS, 2 * PLACES).map_max_entries(NOTES, PLACES);
     })?;
     let site = Site::new().map_err(|error| Unavailable::of_call("self-test: make network namespaces", error))?;
     let mut attacher = Attacher::new(object, way)?;

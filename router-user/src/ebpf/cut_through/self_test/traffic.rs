@@ -13,7 +13,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::of;
 use super::site::{End, Family, LINK, Site};
 use crate::ebpf::cut_through::collector::Collector;
-use crate::ebpf::cut_through::{CutThrough, EndSender, Fate, FlowEnd, FlowOutcome, Identity, NotCut};
+use crate::ebpf::cut_through::{CutThrough, Described, EndSender, Fate, FlowEnd, FlowOutcome, NotCut};
 use crate::ebpf::interfaces::set_transmit_checksums;
 
 /// Who sums up what.
@@ -118,7 +118,7 @@ impl Flow<'_> {
             let dialled = cut_through.dial(&candidate, backend, self.remaining()).await;
             let dialled = dialled.map_err(|error| error.to_string())?;
             let attempt = dialled.attempt.map_err(not_cut)?;
-            match cut_through.install(attempt, client, dialled.backend, &Identity::default(), IDLE_TIMEOUT, tell_end) {
+            match cut_through.install(attempt, client, dialled.backend, Described::default(), IDLE_TIMEOUT, tell_end) {
                 Ok(_place) => Ok(()),
                 Err(NotCut::Relay { reason, .. }) => Err(not_cut(reason)),
                 Err(NotCut::Broken(error)) => Err(format!("switch: {error}")),
