@@ -1,18 +1,28 @@
-//! What lies between two configurations of the same process: what a reload can apply, and what needs a restart. Pure.
+//! What lies between two configurations of the same process: what a running router can apply, what takes another router
+//! process, and what needs a restart. Pure.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::error::{ConfigError, ConfigErrors, LoadError, Position};
 use crate::hostname::HostnamePattern;
-use crate::model::{Config, Fallback, Listener, Mode, SandboxPolicy, Tenant};
+use crate::model::{
+    AccessLogPath, ClientAddress, Config, DataPath, Fallback, Listener, Mode, SandboxPolicy, Tenant, User,
+};
+use crate::yaml::{self, Value};
 
 impl Config {
-    /// The fields that differ from those of `next` and that a running router cannot change: what they stand for was
-    /// made before it gave up its privileges.
+    /// The fields that differ from those of `next` and that nothing but a restart can change: everything that a supervisor
+    /// and its children share lies there.
     pub fn fixed_fields_that_differ(&self, next: &Self) -> Vec<&'static str> {
+        if self.runtime_dir == next.runtime_dir { Vec::new() } else { vec!["runtimeDir"] }
+    }
+
+    /// The fields that differ from those of `next` and that a router process cannot change: what they stand for is made
+    /// before it gives up its privileges, or once per thread. Another process can have it otherwise.
+    pub fn process_fields_that_differ(&self, next: &Self) -> Vec<&'static str> {
         let process = [
-            ("runtimeDir", self.runtime_dir != next.runtime_dir),
-            ("stateDir", self.state_dir != next.state_dir && self.runtime_dir == next.runtime_dir),
             ("workers", self.workers != next.workers),
             ("user", self.user != next.user),
             ("dataPath", self.data_path != next.data_path),
@@ -23,8 +33,26 @@ impl Config {
                 next.has_transparent_tenants() && !self.has_transparent_tenants(),
             ),
             ("listeners[].steer, or a listener beside it", self.steering() != next.steering()),
+            (
+                "dataPath (the first clients and backends that are not on this host)",
+                self.data_path == DataPath::Auto
+                    && next.data_path == DataPath::Auto
+                    && next.can_cut_through()
+                    && !self.can_cut_through(),
+            ),
         ];
         process.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
+    }
+
+    /// Whether the kernel could carry any connection: not one whose client or backend is on this host.
+    pub fn can_cut_through(&self) -> bool {
+        let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
+        let to_outside = |tenant: &Arc<Tenant>| {
+            tenant.mode == Mode::Passthrough
+                && tenant.client_address == ClientAddress::Router
+                && tenant.backends.iter().any(|backend| !backend.address.is_loopback())
+        };
+        self.listeners.iter().any(from_outside) && self.tenants.iter().any(to_outside)
     }
 
     /// Takes over from `before` every tenant that has not changed, so that the two share it.
@@ -80,6 +108,11 @@ impl Config {
 pub struct TerminatorSettings<'c> {
     tenant: &'c Tenant,
     sandbox_policy: SandboxPolicy,
+    /// Whose hand-offs it accepts.
+    router: &'c Option<User>,
+    /// Where what it generates lies.
+    state_dir: &'c Path,
+    access_log: &'c Option<AccessLogPath>,
     /// Listeners that send it what nobody claims: without a server name, and with an unknown one.
     fallbacks: Vec<(&'c str, bool, bool)>,
     /// Exact names of other tenants that a wildcard of this one covers, and whose they are: it reads their part too.
@@ -95,10 +128,28 @@ impl<'c> TerminatorSettings<'c> {
         Self {
             tenant: &config.tenants[index],
             sandbox_policy: config.sandbox_policy,
+            router: &config.user,
+            state_dir: &config.state_dir,
+            access_log: &config.access_log,
             fallbacks: listeners.filter(|(_, nameless, unmatched)| *nameless || *unmatched).collect(),
             exceptions: BTreeSet::new(),
         }
     }
+}
+
+/// `fields` of the text of the file at `path` cannot be what they are, for this reason. A field that the text does not have
+/// is one whose default is another value.
+pub fn refused_fields(path: &Path, text: &str, fields: &[&'static str], why: &str) -> LoadError {
+    let top = match yaml::parse(text).map(|node| node.value) {
+        Ok(Value::Group(fields)) => fields,
+        _ => Vec::new(),
+    };
+    let errors = fields.iter().map(|field| {
+        let name = field.split(['[', '.', ' ']).next().unwrap_or_default();
+        let position = top.iter().find(|(key, _)| key.name == name).map_or(Position::START, |(key, _)| key.position);
+        ConfigError { position, field: (*field).to_owned(), message: why.to_owned() }
+    });
+    LoadError::Invalid { path: path.to_owned(), errors: ConfigErrors::new(errors.collect(), 0) }
 }
 
 #[cfg(test)]
@@ -120,20 +171,43 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_with_privileges_is_fixed() {
+    fn what_was_made_with_privileges_takes_another_process() {
         let before = config("workers: 1", LISTENER, &[WILD]);
-        assert!(before.fixed_fields_that_differ(&before).is_empty());
-        assert_eq!(before.fixed_fields_that_differ(&config("workers: 2", LISTENER, &[WILD])), ["workers"]);
+        assert!(before.process_fields_that_differ(&before).is_empty());
+        assert_eq!(before.process_fields_that_differ(&config("workers: 2", LISTENER, &[WILD])), ["workers"]);
         let other_port = r#"{ name: tls, address: "127.0.0.1:8444" }"#;
-        assert!(before.fixed_fields_that_differ(&config("workers: 1", other_port, &[WILD])).is_empty());
+        assert!(before.process_fields_that_differ(&config("workers: 1", other_port, &[WILD])).is_empty());
         let transparent = passthrough("b", "b.example").replace("mode:", "clientAddress: Transparent, mode:");
         let transparent = config("workers: 1", LISTENER, &[WILD, &transparent]);
-        assert_eq!(before.fixed_fields_that_differ(&transparent).len(), 1);
-        assert!(transparent.fixed_fields_that_differ(&before).is_empty());
+        assert_eq!(before.process_fields_that_differ(&transparent).len(), 1);
+        assert!(transparent.process_fields_that_differ(&before).is_empty());
         let steered = r#"{ name: tls, address: "127.0.0.1:8443", steer: ["192.0.2.0/24:443"] }"#;
         let steered = config("workers: 1", steered, &[WILD]);
-        assert_eq!(before.fixed_fields_that_differ(&steered).len(), 1);
-        assert!(steered.fixed_fields_that_differ(&steered).is_empty());
+        assert_eq!(before.process_fields_that_differ(&steered).len(), 1);
+        assert!(steered.process_fields_that_differ(&steered).is_empty());
+    }
+
+    #[test]
+    fn the_first_connection_that_the_kernel_could_carry_takes_another_process() {
+        let outside = r#"{ name: tls, address: "192.0.2.1:8443" }"#;
+        let local = passthrough("b", "b.example");
+        let remote = local.replace("127.0.0.1:2", "192.0.2.2:443");
+        let with = |head, tenant: &str| config(head, outside, &[tenant]);
+        let differ = |before: &Config, after: &Config| before.process_fields_that_differ(after).len();
+        assert_eq!(differ(&with("", &local), &with("", &remote)), 1);
+        assert_eq!(differ(&with("", &remote), &with("", &local)), 0);
+        assert_eq!(differ(&with("dataPath: Copy", &local), &with("dataPath: Copy", &remote)), 0);
+        assert_eq!(differ(&config("", LISTENER, &[&local]), &config("", LISTENER, &[&remote])), 0);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_pointed_at() {
+        let text = "workers: 1\nruntimeDir: /run/other\n";
+        let before = config("", LISTENER, &[WILD]);
+        let fields = before.fixed_fields_that_differ(&config(text, LISTENER, &[WILD]));
+        let refused = |text| refused_fields(Path::new("c.yaml"), text, &fields, "cannot change").to_string();
+        assert_eq!(refused(text), "c.yaml:2:1: runtimeDir: cannot change");
+        assert_eq!(refused("workers: 1"), "c.yaml:1:1: runtimeDir: cannot change");
     }
 
     #[test]
@@ -146,7 +220,10 @@ mod tests {
         let of_c = config("", LISTENER, &[&passthrough("c", "b.a.example"), WILD]);
         assert_ne!(of_b.terminator_settings().get("wild"), of_c.terminator_settings().get("wild"));
         assert!(!same(&config("", LISTENER, &[&WILD.replace(":1\"", ":3\"")])));
-        assert!(!same(&config("sandbox: { policy: Required }", LISTENER, &[WILD])));
+        for head in ["sandbox: { policy: Required }", "user: 1234", "stateDir: /s", "accessLog: { path: /l }"] {
+            assert!(!same(&config(head, LISTENER, &[WILD])), "{head}");
+        }
+        assert!(same(&config("workers: 3", LISTENER, &[WILD])));
         assert!(!same(&config("", LISTENER, &[&passthrough("b", "b.example")])));
         let fallback = r#"{ name: tls, address: "127.0.0.1:8443", onUnmatched: wild }"#;
         assert!(!same(&config("", fallback, &[WILD])));

@@ -35,7 +35,7 @@ mod yaml;
 
 pub use backend_address::{BackendAddress, BackendName};
 pub use client_rule::{Sha256, UriPattern};
-pub use difference::TerminatorSettings;
+pub use difference::{TerminatorSettings, refused_fields};
 pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors, LoadError, Position};
 pub use hostname::{Hostname, HostnameError, HostnamePattern, normalize_into};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backend_address::BackendAddress;
 use crate::hostname::HostnamePattern;
-use crate::model::{Config, Identity, Mode, ProxyVersion, SandboxPolicy, Tenant};
+use crate::model::{Config, Identity, Mode, ProxyVersion, SandboxPolicy, Tenant, User};
 use crate::uid::allot;
 
 impl Config {
@@ -41,6 +41,7 @@ impl Config {
             tenants,
             identity: self.prober_identity(),
             sandbox_policy: self.sandbox_policy,
+            router: &self.user,
         })
     }
 }
@@ -56,6 +57,8 @@ pub struct ProberSettings<'c> {
     tenants: Vec<ProbedTenant<'c>>,
     identity: Option<Identity>,
     sandbox_policy: SandboxPolicy,
+    /// Who may ask it.
+    router: &'c Option<User>,
 }
 
 /// What the prober knows of a tenant.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use config::{Config, Listener};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::admin::{self, AdminBindError};
 use crate::passed::PassedSockets;
@@ -31,7 +31,7 @@ pub(crate) struct Bound {
     pub(crate) name: String,
     /// As it is configured.
     pub(crate) address: SocketAddr,
-    /// One per worker. Two may be the same socket.
+    /// At least one per worker. Two may be the same socket.
     pub(crate) sockets: Vec<TcpListener>,
     /// How many of the last ones this process has bound.
     pub(crate) fresh: usize,
@@ -54,24 +54,20 @@ impl ListeningSockets {
 
     /// The same, with the sockets that are there already.
     pub(crate) fn bind_beside(passed: &mut PassedSockets, config: &Config) -> Result<Self, BindError> {
-        let workers = config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
+        let workers = workers(config);
         let admin = config.admin.and_then(|address| passed.claim_admin(address));
         let listeners = config.listeners.iter().map(|listener| match passed.claim(listener, config) {
             sockets if sockets.is_empty() => Bound::bind(listener, workers),
             sockets => Bound::of_passed(listener, sockets, workers),
         });
-        let listeners = listeners.collect::<Result<_, _>>()?;
+        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        listeners.iter().try_for_each(Bound::listen)?;
         let admin_is_fresh = admin.is_none() && config.admin.is_some();
         let admin = match (admin, config.admin) {
             (None, Some(address)) => Some(admin::bind(address)?),
             (admin, _) => admin,
         };
         Ok(Self { listeners, admin, admin_is_fresh })
-    }
-
-    /// How many workers there are sockets for.
-    pub(crate) fn workers(&self) -> usize {
-        self.listeners.first().map_or(0, |bound| bound.sockets.len())
     }
 
     /// Other descriptors of the same sockets.
@@ -93,7 +89,31 @@ impl ListeningSockets {
     /// Binds what `next` asks for beyond what there is.
     pub(crate) fn bind_missing(&self, next: &Config) -> Result<Vec<Bound>, BindError> {
         let missing = next.listeners.iter().filter(|wanted| !self.listeners.iter().any(|bound| bound.is(wanted)));
-        missing.map(|listener| Bound::bind(listener, self.workers())).collect()
+        let bound = missing.map(|listener| Bound::bind(listener, workers(next))).collect::<Result<Vec<_>, _>>()?;
+        bound.iter().try_for_each(Bound::listen)?;
+        Ok(bound)
+    }
+
+    /// All that `next` asks for: what there is of it, and the rest bound, but not listening, so that nobody waits there in
+    /// vain if it comes to nothing. A listener keeps sockets that are more than its workers.
+    pub(crate) fn bind_for(&self, next: &Config) -> Result<Self, BindError> {
+        let listeners = next.listeners.iter().map(|listener| match self.listeners.iter().find(|b| b.is(listener)) {
+            None => Bound::bind(listener, workers(next)),
+            Some(bound) => {
+                let fail =
+                    |source| BindError::Listener { name: listener.name.clone(), address: listener.address, source };
+                Bound::of_passed(listener, bound.share().map_err(fail)?.sockets, workers(next))
+            }
+        });
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        let is_same = |admin: &&TcpListener| admin.local_addr().ok() == next.admin;
+        let kept = self.admin.as_ref().filter(is_same).and_then(|admin| admin.try_clone().ok());
+        let admin_is_fresh = kept.is_none() && next.admin.is_some();
+        let admin = match (kept, next.admin) {
+            (None, Some(address)) => Some(admin::bind(address)?),
+            (kept, _) => kept,
+        };
+        Ok(Self { listeners, admin, admin_is_fresh })
     }
 
     /// The names of those that `next` has no use for.
@@ -133,20 +153,12 @@ impl Bound {
         Ok(Self { name: listener.name.clone(), address: listener.address, sockets, fresh: workers })
     }
 
-    /// One per worker of sockets that are there already, of which there is at least one. Where they let others share the port
+    /// At least one per worker, of sockets that are there already, which is at least one. Those beyond the workers stay, because
+    /// closing one would reset what waits there. Where they let others share the port
     /// (SO_REUSEPORT), what is missing is bound beside them, and the kernel spreads connections evenly; otherwise workers share
     /// sockets, and whoever is first accepts.
     fn of_passed(listener: &Listener, mut sockets: Vec<TcpListener>, workers: usize) -> Result<Self, BindError> {
         let fail = |source| BindError::Listener { name: listener.name.clone(), address: listener.address, source };
-        if sockets.len() > workers {
-            warn!(
-                listener = listener.name,
-                sockets = sockets.len(),
-                workers,
-                "more sockets than workers: the rest is closed"
-            );
-            sockets.truncate(workers);
-        }
         for socket in &sockets {
             set_defer_accept(socket, DEFER_PATIENCE).map_err(fail)?;
         }
@@ -186,6 +198,12 @@ impl Bound {
         Ok(Self { name: self.name.clone(), address: self.address, sockets, fresh: 0 })
     }
 
+    /// From here on clients can connect. Does nothing to a socket that they could connect to already.
+    pub(crate) fn listen(&self) -> Result<(), BindError> {
+        let fail = |source| BindError::Listener { name: self.name.clone(), address: self.address, source };
+        self.sockets.iter().try_for_each(listen).map_err(fail)
+    }
+
     /// Another address under the same name is another listener.
     fn is(&self, listener: &Listener) -> bool {
         self.name == listener.name && self.address == listener.address
@@ -197,8 +215,32 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     set_defer_accept(&socket, DEFER_PATIENCE)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// From here on clients can connect.
+pub(crate) fn listen(socket: &TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
+}
+
+/// How many workers a router has.
+pub(crate) fn workers(config: &Config) -> usize {
+    config.workers.or_else(|| available_parallelism().ok()).map_or(1, usize::from)
+}
+
+/// What each of the workers accepts from: as many sockets as every one can have of its own, and of the rest another descriptor
+/// each, where whoever is first accepts.
+pub(crate) fn deal(sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let own = sockets.len() / workers * workers;
+    let mut hands: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for (number, socket) in sockets.into_iter().enumerate() {
+        if number < own {
+            hands[number % workers].push(socket);
+        } else {
+            hands.iter_mut().try_for_each(|hand| socket.try_clone().map(|shared| hand.push(shared)))?;
+        }
+    }
+    Ok(hands)
 }
 
 /// SO_REUSEPORT would let a second router of the same user share the port in silence; a bind without it refuses.
@@ -267,12 +309,56 @@ mod tests {
     #[test]
     fn others_are_bound_beside_one_that_lets_them_share_its_port() {
         let passed = bind_one("127.0.0.1:0".parse().unwrap()).unwrap();
+        listen(&passed).unwrap();
         let address = passed.local_addr().unwrap();
         let bound = Bound::of_passed(&listener("127.0.0.1:1"), vec![passed], 3).unwrap();
         assert_eq!((bound.sockets.len(), bound.fresh().len()), (3, 2));
         assert!(bound.sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
         let fewer = Bound::of_passed(&listener("127.0.0.1:1"), bound.sockets, 2).unwrap();
-        assert_eq!((fewer.sockets.len(), fewer.fresh().len()), (2, 0));
+        assert_eq!((fewer.sockets.len(), fewer.fresh().len()), (3, 0), "what waits in the third is not lost");
+    }
+
+    #[test]
+    fn every_socket_has_a_worker_and_every_worker_a_socket() {
+        let hands = |sockets: usize, workers| {
+            let one = || TcpListener::bind("127.0.0.1:0").unwrap();
+            let hands = deal((0..sockets).map(|_| one()).collect(), workers).unwrap();
+            let ports =
+                |hand: &Vec<TcpListener>| hand.iter().map(|s| s.local_addr().unwrap().port()).collect::<Vec<_>>();
+            let all: std::collections::HashSet<_> = hands.iter().flat_map(ports).collect();
+            assert_eq!(all.len(), sockets);
+            hands.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(hands(2, 2), [1, 1]);
+        assert_eq!(hands(5, 2), [3, 3], "two of its own, and one that both have");
+        assert_eq!(hands(1, 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_bound_for_later_takes_nobody_and_leaves_the_rest_alone() {
+        let config = |workers, address: &str, admin: &str| {
+            let head = format!("workers: {workers}\nadmin: {{ address: {admin:?} }}\n");
+            let tenant =
+                r#"{ name: t, hostnames: [t.example], mode: Passthrough, backends: [{ address: "127.0.0.1:1" }] }"#;
+            Config::from_yaml(&format!("{head}listeners: [{{ name: tls, address: {address:?} }}]\ntenants: [{tenant}]"))
+                .unwrap()
+        };
+        let free: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let [address, other, admin, other_admin] =
+            [0, 1, 2, 3].map(|number: usize| free[number].local_addr().unwrap().to_string());
+        drop(free);
+        let now = ListeningSockets::bind(&config(1, &address, &admin)).unwrap();
+        let more = now.bind_for(&config(3, &address, &admin)).unwrap();
+        assert_eq!((more.listeners[0].sockets.len(), more.listeners[0].fresh().len()), (3, 2));
+        assert!(!more.admin_is_fresh);
+        assert_eq!(more.bind_for(&config(1, &address, &admin)).unwrap().listeners[0].sockets.len(), 3);
+        let elsewhere = now.bind_for(&config(1, &other, &other_admin)).unwrap();
+        assert!(elsewhere.admin_is_fresh);
+        assert!(std::net::TcpStream::connect(&other).is_err(), "nobody is there to accept");
+        elsewhere.listeners[0].listen().unwrap();
+        std::net::TcpStream::connect(&other).unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(now.bind_for(&config(1, &address, &taken.local_addr().unwrap().to_string())).is_err());
     }
 
     #[test]

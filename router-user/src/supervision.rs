@@ -26,13 +26,15 @@ pub(crate) enum Order {
     Admin,
     /// All sockets are there.
     Start,
+    /// The same, but nobody is to be accepted before the order to take over.
+    StartAside,
     /// Make everything ready for the configuration that lies beside the published one.
     Prepare,
     /// Serve by it from now on.
     Commit,
     /// Nothing but a count: the configuration file is wrong.
     CountInvalid,
-    /// Nothing but a count: a running process cannot change what has changed.
+    /// Nothing but a count: the file is right, but what it says cannot be done.
     CountRefused,
     /// Comes with one end of a channel, on which the former router hands over its connections.
     TakeOver,
@@ -40,6 +42,8 @@ pub(crate) enum Order {
     HandOver,
     /// There is no other router, for this reason.
     NotUpgraded(String),
+    /// The file is not what is in force, for this reason, which whoever asks for the status is told.
+    NotReloaded(String),
 }
 
 /// What the router answers.
@@ -91,13 +95,14 @@ impl Line {
         Ok(())
     }
 
-    /// The supervisor's side: gives a new router all sockets and has it start.
-    pub(crate) async fn give_start(&self, sockets: &ListeningSockets) -> io::Result<()> {
+    /// The supervisor's side: gives a new router all sockets and has it start, aside where another one serves by another
+    /// configuration until it takes over.
+    pub(crate) async fn give_start(&self, sockets: &ListeningSockets, is_aside: bool) -> io::Result<()> {
         self.give_listeners(&sockets.listeners).await?;
         if let Some(admin) = &sockets.admin {
             self.send(&Order::Admin, &[admin.as_fd()]).await?;
         }
-        self.give(&Order::Start).await
+        self.give(if is_aside { &Order::StartAside } else { &Order::Start }).await
     }
 
     /// The supervisor's side: gives an order and what it comes with, and waits for the answer.
@@ -123,14 +128,16 @@ impl Line {
         }
     }
 
-    /// The router's side: all sockets, up to `Start`, which is to be answered; `None` once the supervisor is gone.
-    pub(crate) async fn wait_for_start(&self) -> Option<ListeningSockets> {
+    /// The router's side: all sockets, up to the start, which is to be answered, and whether that is aside; `None` once the
+    /// supervisor is gone.
+    pub(crate) async fn wait_for_start(&self) -> Option<(ListeningSockets, bool)> {
         let mut sockets = ListeningSockets::default();
         loop {
             match self.next_order().await? {
                 (Order::Listen { name, address }, descriptors) => sockets.add(name, address, descriptors),
                 (Order::Admin, mut descriptors) => sockets.admin = descriptors.pop().map(Into::into),
-                (Order::Start, _) => return Some(sockets),
+                (Order::Start, _) => return Some((sockets, false)),
+                (Order::StartAside, _) => return Some((sockets, true)),
                 (order, _) => tracing::warn!(?order, "an order before the start"),
             }
         }
@@ -191,9 +198,10 @@ mod tests {
         let bound = Bound { name: "tls".to_owned(), address: configured, sockets: many, fresh: 0 };
         let sockets =
             ListeningSockets { listeners: vec![bound], admin: Some(admin.try_clone().unwrap()), admin_is_fresh: false };
-        let (given, started) = tokio::join!(supervisor.give_start(&sockets), router.wait_for_start());
+        let (given, started) = tokio::join!(supervisor.give_start(&sockets, true), router.wait_for_start());
         given.unwrap();
-        let started = started.unwrap();
+        let (started, is_aside) = started.unwrap();
+        assert!(is_aside);
         let [tls] = &started.listeners[..] else { panic!("{started:?}") };
         assert_eq!((tls.name.as_str(), tls.address, tls.sockets.len()), ("tls", configured, 300));
         assert_eq!(tls.sockets[299].local_addr().unwrap(), one.local_addr().unwrap());

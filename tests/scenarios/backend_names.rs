@@ -238,6 +238,60 @@ fn a_reload_and_a_crash_leave_what_is_known() {
 }
 
 #[test]
+fn a_reload_asks_more_often_and_then_another_server_until_whose_answer_what_was_known_holds() {
+    let (first, second) = (DnsServer::start().unwrap(), DnsServer::start().unwrap());
+    let (echoes, pages) = (
+        two(Echo::start_on, Echo::address),
+        two(|address| PlainHttp::start_on(address, "backend"), PlainHttp::address),
+    );
+    let (port, pages_port) = (echoes[0].address().port(), pages[0].address().port());
+    let (tenant, client) = terminated(pages_port);
+    first.set(NAME, &[FIRST]);
+    let resolver = |dns: &DnsServer, times: &str| format!("resolver: {{ servers: [\"{}\"], {times} }}", dns.address());
+    let (seldom, often) = ("minTtl: 1h, maxTtl: 2h", "minTtl: 20ms, maxTtl: 50ms");
+    let setup = Setup::new().line(&resolver(&first, seldom)).tenant(passthrough(port)).tenant(tenant);
+    let router = RouterProcess::start(setup).unwrap();
+    let (pid, held) = (router.router_pid().unwrap(), echoed(&router));
+    let get = || assert_eq!(client.get(router.address(), TERMINATE, "/").unwrap().status, 200);
+    get();
+    let reload = |count: f64, from: String, to: String| {
+        let text = std::fs::read_to_string(router.config_file()).unwrap();
+        assert!(text.contains(&from));
+        std::fs::write(router.config_file(), text.replace(&from, &to)).unwrap();
+        router.wait_for_metric("sni_router_config_reloads_total", &[("outcome", "ok")], count).unwrap();
+    };
+    let follows = |now: usize| {
+        let addresses = [FIRST, SECOND].map(|ip| SocketAddr::new(ip, port));
+        wait_until_only(&router, addresses[now], addresses[1 - now]);
+        let before = echoes[now].accepted();
+        drop(echoed(&router));
+        assert_eq!(echoes[now].accepted(), before + 1);
+        let before = pages[now].accepted();
+        let is_told = || {
+            get();
+            (pages[now].accepted() > before).then_some(())
+        };
+        eventually(PATIENCE, "the terminator is told, too", is_told).unwrap();
+    };
+
+    first.set(NAME, &[SECOND]);
+    reload(1.0, resolver(&first, seldom), resolver(&first, often));
+    follows(1);
+
+    second.fail();
+    reload(2.0, resolver(&first, often), resolver(&second, often));
+    router.wait_for_metric("sni_router_name_resolutions_total", &[("outcome", "failed")], 1.0).unwrap();
+    drop(first);
+    follows(1);
+    second.set(NAME, &[FIRST]);
+    second.recover();
+    follows(0);
+    held.send(b"still there").unwrap();
+    assert_eq!(held.read(11).unwrap(), b"still there");
+    assert_eq!(router.router_pid().unwrap(), pid, "the process that runs does all of this");
+}
+
+#[test]
 fn check_says_what_names_stand_for() {
     let dns = DnsServer::start().unwrap();
     dns.set(NAME, &[FIRST, Ipv6Addr::LOCALHOST.into()]);

@@ -86,6 +86,35 @@ fn a_backend_of_the_other_family_is_passed_over() {
     eventually(PATIENCE, "it is counted", || (site.outcome("client_address_family") == 1.0).then_some(())).unwrap();
 }
 
+#[test]
+fn a_client_that_a_trusted_sender_announces_is_whom_backends_see() {
+    let senders = |site: &Network| {
+        let prefixes = [IpAddr::from(site.client.address()), site.client.address_ipv6().into()];
+        format!("proxyProtocol: {{ from: [\"{}/32\", \"{}/128\"] }}", prefixes[0], prefixes[1])
+    };
+    let Some(site) = Site::with("announced clients", "Copy", |network, setup| setup.listener_line(&senders(network)))
+    else {
+        return;
+    };
+    for (backend, _) in site.families() {
+        site.route_answers_by_port(backend);
+    }
+    let [(v4, _), (v6, _)] = site.families();
+    // None of them is on any of the three hosts.
+    let announced: [(SocketAddr, &str, IpAddr); 2] =
+        [(v4, FOUR, "10.0.1.77".parse().unwrap()), (v6, SIX, "fd00::177".parse().unwrap())];
+    for (address, name, client) in announced {
+        let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
+        let header = format!("PROXY {family} {client} {} 40000 443\r\n", address.ip());
+        let seen = (0..5).map(|_| site.seen_behind(address, name, header.as_bytes()).unwrap().ip());
+        assert!(seen.clone().all(|seen| seen == client), "{:?}", seen.collect::<Vec<_>>());
+    }
+    // Announced with the other family than the backend's: no backend can see it.
+    let header = format!("PROXY TCP6 fd00::177 {} 40000 443\r\n", v6.ip());
+    assert!(site.seen_behind(v4, FOUR, header.as_bytes()).is_err());
+    eventually(PATIENCE, "it is counted", || (site.outcome("client_address_family") == 1.0).then_some(())).unwrap();
+}
+
 /// What docs/client-address.md has: answers that belong to a socket with a client's address stay on this host.
 const MARK: &str = "add table inet sni-router; \
     add chain inet sni-router prerouting { type filter hook prerouting priority mangle; }; \
@@ -107,6 +136,11 @@ struct Site {
 impl Site {
     /// `None` without root, which CI does not allow.
     fn new(scenario: &str, data_path: &str) -> Option<Self> {
+        Self::with(scenario, data_path, |_, setup| setup)
+    }
+
+    /// The same, with more lines of configuration.
+    fn with(scenario: &str, data_path: &str, more: impl FnOnce(&Network, Setup) -> Setup) -> Option<Self> {
         if !require_root(scenario).unwrap() {
             return None;
         }
@@ -128,6 +162,7 @@ impl Site {
             .tenant(tenant("four", FOUR, four).line("connectTimeout: 300ms").line(CHECK))
             .tenant(tenant("six", SIX, six).line("connectTimeout: 300ms").line(CHECK))
             .tenant(both);
+        let base = more(&network, base);
         let router = network.router.run(|| RouterProcess::start(base)).unwrap();
         Some(Self { network, router, backends })
     }
@@ -168,11 +203,16 @@ impl Site {
     }
 
     fn seen_by_name(&self, address: SocketAddr, name: &str) -> anyhow::Result<SocketAddr> {
+        self.seen_behind(address, name, &[])
+    }
+
+    /// The same, with a header ahead of the hello.
+    fn seen_behind(&self, address: SocketAddr, name: &str, header: &[u8]) -> anyhow::Result<SocketAddr> {
         let hello = Hello::named(name).records();
         self.network.client.run(|| {
             let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(&hello)?;
+            stream.write_all(&[header, &hello].concat())?;
             stream.shutdown(std::net::Shutdown::Write)?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;

@@ -15,6 +15,7 @@ mod overlap;
 mod path_mtu;
 mod plan;
 mod reasons;
+mod reload;
 mod reordering;
 mod site;
 mod source_limits;

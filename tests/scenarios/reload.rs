@@ -91,17 +91,19 @@ fn a_file_that_is_wrong_changes_nothing_and_a_crash_then_does_not_either() {
 }
 
 #[test]
-fn what_a_running_router_cannot_do_is_refused_as_a_whole() {
+fn what_cannot_be_done_is_refused_as_a_whole() {
     let mut scene = Scene::start();
     let more =
         "  - { name: late, hostnames: [late.test], mode: Passthrough, backends: [{ address: \"127.0.0.1:9\" }] }\n";
-    scene.change(|text| format!("workers: 7\n{text}{more}"));
+    let good = fs::read_to_string(scene.router.config_file()).unwrap();
+    scene.change(|text| format!("workers: 7\n{}{more}", text.replace("/run\n", "/elsewhere\n")));
     scene.router.wait_for_metric(RELOADS, REFUSED, 1.0).unwrap();
-    scene.router.log().wait_for(PATIENCE, &["not reloaded", "workers cannot be changed by a reload"]).unwrap();
+    let why = "config.yaml:2:1: runtimeDir: cannot be changed by a reload";
+    scene.router.log().wait_for(PATIENCE, &["not reloaded", why]).unwrap();
 
     let taken = Echo::start().unwrap();
     let listener = format!("listeners:\n  - {{ name: more, address: \"{}\" }}\n", taken.address());
-    scene.change(|text| text.replace("workers: 7\n", "").replace("listeners:\n", &listener));
+    scene.change(|_| good.replace("listeners:\n", &listener) + more);
     scene.router.wait_for_metric(RELOADS, REFUSED, 2.0).unwrap();
     scene.router.log().wait_for(PATIENCE, &["not reloaded", "listener more", "Address already in use"]).unwrap();
     assert_eq!(rejected(&scene.router, "late.test"), 112);
@@ -202,28 +204,33 @@ fn a_thousand_reloads_under_load_reset_nothing() {
 }
 
 /// A router with one established connection of each mode.
-struct Scene {
-    router: RouterProcess,
+pub(crate) struct Scene {
+    pub(crate) router: RouterProcess,
     client: TlsClient,
     established: Established,
     first: Echo,
     second: Echo,
 }
 
-struct Established {
+pub(crate) struct Established {
     passthrough: RawClient,
     terminated: TlsStream,
 }
 
 impl Scene {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
+        Self::start_with(|setup| setup)
+    }
+
+    /// The same, with more lines of configuration.
+    pub(crate) fn start_with(more: impl FnOnce(Setup) -> Setup) -> Self {
         let authority = Authority::new("scenario CA").unwrap();
         let certificate = authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
         let (first, second) = (Echo::start().unwrap(), Echo::start().unwrap());
         let setup = Setup::new()
             .tenant(Tenant::terminate("acme", &[TERMINATE], first.address(), &certificate))
             .tenant(Tenant::passthrough("pinniped", &[PASSTHROUGH], first.address()));
-        let router = RouterProcess::start(setup).unwrap();
+        let router = RouterProcess::start(more(setup)).unwrap();
         let client = TlsClient::trusting(&authority).unwrap();
         let mut terminated = client.connect(router.address(), TERMINATE).unwrap();
         ping(&mut terminated);
@@ -231,32 +238,32 @@ impl Scene {
         Self { router, client, established, first, second }
     }
 
-    fn change(&mut self, edit: impl Fn(String) -> String) {
+    pub(crate) fn change(&mut self, edit: impl Fn(String) -> String) {
         let text = fs::read_to_string(self.router.config_file()).unwrap_or_default();
         replace(&self.router, &edit(text));
     }
 
-    fn ping_established(&mut self) {
+    pub(crate) fn ping_established(&mut self) {
         let Established { passthrough, terminated } = &mut self.established;
         ping(terminated);
         passthrough.send(b"ping").unwrap();
         assert_eq!(passthrough.read(4).unwrap(), b"ping");
     }
 
-    fn terminated(&self) {
+    pub(crate) fn terminated(&self) {
         ping(&mut self.client.connect(self.router.address(), TERMINATE).unwrap());
     }
 }
 
 /// As editors and configuration management do it: a new file in the place of the old one.
-fn replace(router: &RouterProcess, text: &str) {
+pub(crate) fn replace(router: &RouterProcess, text: &str) {
     let new = router.folder().join("config.edited");
     fs::write(&new, text).unwrap();
     fs::rename(&new, router.config_file()).unwrap();
 }
 
 /// A connection that the echo behind the name has answered.
-fn passthrough(router: &RouterProcess, name: &str) -> RawClient {
+pub(crate) fn passthrough(router: &RouterProcess, name: &str) -> RawClient {
     let client = RawClient::connect(router.address()).unwrap();
     let hello = Hello::named(name).records();
     client.send(&hello).unwrap();
@@ -271,7 +278,7 @@ fn rejected(router: &RouterProcess, name: &str) -> u8 {
     client.answer().alert().unwrap()
 }
 
-fn ping(stream: &mut TlsStream) {
+pub(crate) fn ping(stream: &mut TlsStream) {
     stream.write_all(b"ping").unwrap();
     stream.flush().unwrap();
     let mut answer = [0; 4];
@@ -279,7 +286,7 @@ fn ping(stream: &mut TlsStream) {
     assert_eq!(&answer, b"ping");
 }
 
-fn terminators(router: &RouterProcess) -> Vec<Pid> {
+pub(crate) fn terminators(router: &RouterProcess) -> Vec<Pid> {
     let serves = |pid: &Pid| tests::processes::command_line(*pid).iter().any(|word| word == "serve");
     router.pids().unwrap().into_iter().filter(serves).collect()
 }
@@ -292,7 +299,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-const RELOADS: &str = "sni_router_config_reloads_total";
-const OK: &[(&str, &str)] = &[("outcome", "ok")];
-const REFUSED: &[(&str, &str)] = &[("outcome", "refused")];
+pub(crate) const RELOADS: &str = "sni_router_config_reloads_total";
+pub(crate) const OK: &[(&str, &str)] = &[("outcome", "ok")];
+pub(crate) const REFUSED: &[(&str, &str)] = &[("outcome", "refused")];
 const RELOAD_COUNT: u32 = 1000;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
+use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 use tests::authority::{Authority, KeyKind};
 use tests::fakes::Echo;
@@ -13,6 +14,8 @@ use tests::raw_client::{End, RawClient};
 use tests::router_process::RouterProcess;
 use tests::setup::{Setup, Tenant};
 
+use crate::reload::replace;
+use crate::reload_of_the_process::successor;
 use crate::two_tenants::{PASSTHROUGH, TERMINATE};
 
 #[test]
@@ -93,6 +96,38 @@ fn a_reload_changes_the_bounds_and_what_is_held_counts_under_the_new_ones() {
     scene.established(SECOND);
 }
 
+#[test]
+fn what_is_handed_over_counts_in_the_process_that_takes_over() {
+    let scene = Scene::start("perSource: { maxConnections: 3, connectionRate: 100 }");
+    let mut held: Vec<_> = (0..2).map(|_| scene.established(FIRST)).collect();
+    // Admitted, and its hello is not there yet.
+    let silent = scene.connect(FIRST);
+    eventually(PATIENCE, "all three are counted", || scene.is_refused(FIRST).then_some(())).unwrap();
+    let upgrade = || scene.router.signal(Signal::SIGUSR2).unwrap();
+    let reload = || {
+        let text = fs::read_to_string(scene.router.config_file()).unwrap();
+        replace(&scene.router, &text.replace("workers: 4", "workers: 3"));
+    };
+    let changes: [&dyn Fn(); 2] = [&upgrade, &reload];
+    for change in changes {
+        let former = scene.router.router_pid().unwrap();
+        change();
+        successor(&scene.router, former);
+        (0..5).for_each(|_| scene.assert_refused(FIRST));
+        drop(scene.established(SECOND));
+        for client in &held {
+            client.send(b"ping").unwrap();
+            assert_eq!(client.read(4).unwrap(), b"ping");
+        }
+    }
+    held.pop();
+    held.push(eventually(PATIENCE, "there is room", || scene.try_established(FIRST)).unwrap());
+    let hello = Hello::named(PASSTHROUGH).records();
+    silent.send(&hello).unwrap();
+    assert_eq!(silent.read(hello.len()).unwrap(), hello);
+    scene.assert_refused(FIRST);
+}
+
 /// An echo behind both names.
 struct Scene {
     router: RouterProcess,
@@ -133,6 +168,13 @@ impl Scene {
 
     fn established(&self, source: Ipv4Addr) -> RawClient {
         self.try_established(source).unwrap()
+    }
+
+    fn is_refused(&self, source: Ipv4Addr) -> bool {
+        let client = self.connect(source);
+        // What comes first is an alert, or an echo.
+        client.send(&Hello::named(PASSTHROUGH).records()).unwrap();
+        client.read(1).unwrap()[0] != HANDSHAKE_RECORD
     }
 
     fn assert_refused(&self, source: Ipv4Addr) {

@@ -1,6 +1,7 @@
 //! Prefixes and port ranges that nobody bound reach the router's listeners, in network namespaces of their own.
 
 mod hand_over;
+mod reload;
 mod site;
 
 use std::collections::BTreeMap;

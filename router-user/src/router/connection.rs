@@ -39,6 +39,8 @@ pub(super) struct Arrival {
     pub(super) told_local: Option<SocketAddr>,
     /// Whether a trusted sender's header is no longer in the socket.
     pub(super) is_header_taken: bool,
+    /// Whether it was let in by its source's bounds, and counts there.
+    pub(super) is_source_admitted: bool,
     /// When accept(2) returned.
     pub(super) accepted: Instant,
     /// The same moment for people.
@@ -77,6 +79,7 @@ pub(super) async fn serve(worker: &Worker, listening: Listening, stream: TcpStre
         client: peer,
         told_local: None,
         is_header_taken: false,
+        is_source_admitted: false,
         accepted,
         accepted_at: SystemTime::now(),
         deadline: accepted + listening.settings().client_hello.timeout,
@@ -122,9 +125,11 @@ async fn walk(worker: &Worker, mut listening: Listening, unread: Unread) -> Opti
         let denied = Rejection::alert(ConnectionOutcome::ClientDenied, Alert::AccessDenied);
         return refuse(worker, stream, record, denied, "the listener denies this client".to_owned()).await;
     }
-    match admit_source(worker, &listening, arrival.client.ip()) {
-        Ok(source) => held.source = source,
-        Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason.to_owned()).await,
+    if !arrival.is_source_admitted {
+        match admit_source(worker, &listening, arrival.client.ip()) {
+            Ok(source) => (held.source, arrival.is_source_admitted) = (source, true),
+            Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason.to_owned()).await,
+        }
     }
     let hello = match peek(worker, &arrival, listening.peeker().peek(&stream)).await {
         Ok(hello) => hello,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
-use config::{ClientAddress, Config, DataPath, Listener, Mode as TenantMode, Tenant};
+use config::{ClientAddress, Config, DataPath, Tenant};
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -49,7 +49,7 @@ impl Started {
         };
         let choice = match config.data_path {
             DataPath::CutThrough => load(Trust::Configured),
-            DataPath::Auto if !is_of_use(config) => Choice::OfNoUse,
+            DataPath::Auto if !config.can_cut_through() => Choice::OfNoUse,
             DataPath::Auto => load(Trust::SelfTest),
             DataPath::Splice | DataPath::Copy => Choice::NotConfigured,
         };
@@ -119,17 +119,6 @@ fn report(data_path: DataPath, reason: &Unavailable) {
     if let Unavailable::Verifier { log, .. } = reason {
         debug!("{log}");
     }
-}
-
-/// Whether any connection could be carried: not one whose client or backend is on this host.
-fn is_of_use(config: &Config) -> bool {
-    let from_outside = |listener: &Listener| !listener.address.ip().is_loopback() || !listener.steer.is_empty();
-    let to_outside = |tenant: &Arc<Tenant>| {
-        tenant.mode == TenantMode::Passthrough
-            && tenant.client_address == ClientAddress::Router
-            && tenant.backends.iter().any(|backend| !backend.address.is_loopback())
-    };
-    config.listeners.iter().any(from_outside) && config.tenants.iter().any(to_outside)
 }
 
 /// Before the dial: whether this client's connection can be given to the kernel.

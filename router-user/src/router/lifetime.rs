@@ -2,6 +2,7 @@
 //! drain is over.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,16 +83,17 @@ enum Wish {
     Obey(Order, Vec<OwnedFd>),
 }
 
-/// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced.
+/// Waits for SIGTERM, SIGINT or the supervisor's end, starts the drain, and returns when it is over or forced. `doors` are what
+/// is to be accepted from when this process takes over.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     reloader: &mut Reloader,
-    workers: usize,
+    mut doors: Option<Vec<Vec<TcpListener>>>,
     drain: Drain,
     mut authority: Authority,
     mut signals: Signals,
 ) {
-    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let workers = u32::try_from(reloader.workers().len()).unwrap_or(u32::MAX);
     let (mut prepared, mut sockets) = (None, ListeningSockets::default());
     loop {
         // Every branch may be dropped: signals stay pending, and the authority says so of its waiting.
@@ -107,6 +109,10 @@ pub(super) async fn run(
             (Wish::Obey(Order::Listen { name, address }, descriptors), _) => sockets.add(name, address, descriptors),
             (Wish::Obey(Order::TakeOver, channel), Authority::Supervisor { line, .. }) => {
                 let answer = taking_over(channel, shared, reloader);
+                if let (Answer::Done, Some(sockets)) = (&answer, doors.take()) {
+                    reloader.open(sockets).await;
+                    shared.reloads.count(ReloadOutcome::Ok);
+                }
                 line.answer(&answer).await;
             }
             (Wish::Obey(Order::HandOver, channel), Authority::Supervisor { line, .. }) => match channel_of(channel) {
@@ -178,9 +184,10 @@ async fn obey(
             (None, _) => return Answer::Refused("nothing is prepared".to_owned()),
         },
         Order::NotUpgraded(why) => shared.hand_over.refuse(why),
+        Order::NotReloaded(why) => shared.reloads.explain(why),
         Order::CountInvalid => shared.reloads.count(ReloadOutcome::Invalid),
         Order::CountRefused => shared.reloads.count(ReloadOutcome::Refused),
-        Order::Listen { .. } | Order::Admin | Order::Start | Order::TakeOver | Order::HandOver => {
+        Order::Listen { .. } | Order::Admin | Order::Start | Order::StartAside | Order::TakeOver | Order::HandOver => {
             return Answer::Refused("not while the router runs".to_owned());
         }
     }
@@ -196,6 +203,7 @@ async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
         Ok((prepared, sockets)) => reloader.commit(prepared, sockets).await,
         Err(error) => {
             shared.reloads.count(error.outcome());
+            shared.reloads.explain(error.to_string());
             error!("not reloaded, the former configuration stays in force: {error}");
         }
     }

@@ -29,7 +29,6 @@ mod transparent;
 mod worker;
 
 use std::io;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,7 +51,7 @@ use crate::config_file::{ConfigFile, fingerprint};
 use crate::ebpf::steer::Steering;
 use crate::failure::Failure;
 use crate::identity::router_identity;
-use crate::listening::ListeningSockets;
+use crate::listening::{ListeningSockets, workers};
 use crate::metrics::WorkerCounters;
 use crate::names;
 use crate::supervision::Answer;
@@ -80,21 +79,22 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         debug!(%error, "make room for descriptors");
     }
     // All that may need root happens here, and nothing else.
-    let mut listening = match &authority {
+    let (mut listening, is_aside) = match &authority {
         Authority::Supervisor { line, .. } => match runtime.block_on(line.wait_for_start()) {
-            Some(listening) => listening,
+            Some(started) => started,
             None => return Ok(()),
         },
-        _ => ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?,
+        _ => (ListeningSockets::bind(&config).map_err(|error| Failure::System(error.to_string()))?, false),
     };
-    let workers = listening.workers();
+    let workers = workers(&config);
     let missing = |name| Failure::System(format!("listener {name}: the supervisor has no sockets for it"));
     let sockets = listening.in_order_of(&config).map_err(missing)?;
-    let admin_sockets = AdminSockets::beside(listening.admin, &config);
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     let cut_through = cut_through::Started::load(&config);
+    // After what can fail, because it takes the name from the process before.
+    let admin_sockets = AdminSockets::beside(listening.admin, &config);
     // Last, because it takes the connections from the process before.
-    let steering = Steering::start(&config, &sockets);
+    let steering = Steering::start(&config, &sockets, workers);
     let keep = transparent::with_capability(cut_through.capabilities(), &config);
     drop_privileges(identity, keep).map_err(|error| Failure::System(error.to_string()))?;
     transparent::warn_without_capability(&config);
@@ -117,13 +117,17 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         is_supervised: matches!(authority, Authority::Supervisor { .. }),
         ended: Semaphore::new(0),
     });
-    let (started, changes) = start(&shared, counters, sockets, admin_sockets).map_err(system("start the workers"))?;
-    info!(tenants, "ready");
+    let (started, changes) = start(&shared, counters, admin_sockets).map_err(system("start the workers"))?;
+    info!(tenants, is_aside, "ready");
     let mut reloader = Reloader::new(Arc::clone(&shared), text, changes);
+    let mut doors = Some(sockets);
+    if !is_aside && let Some(sockets) = doors.take() {
+        runtime.block_on(reloader.open(sockets));
+    }
     if let Authority::Supervisor { line, .. } = &authority {
         runtime.block_on(line.answer(&Answer::Done));
     }
-    runtime.block_on(lifetime::run(&shared, &mut reloader, workers, drain, authority, signals));
+    runtime.block_on(lifetime::run(&shared, &mut reloader, doors, drain, authority, signals));
     for worker in started {
         match worker.join() {
             Ok(result) => result.map_err(system("run a worker"))?,
@@ -139,19 +143,16 @@ const DESCRIPTORS: u32 = 1 << 17;
 
 type WorkerThread = std::thread::JoinHandle<io::Result<()>>;
 
-/// Starts the worker threads, each with its socket of every listener, the health checks and the admin thread. Also
-/// gives the way to tell each worker of a change.
+/// Starts the worker threads, the health checks and the admin thread. Also gives the way to tell each worker of a change;
+/// its listening sockets are the first.
 fn start(
     shared: &Arc<Shared>,
     counters: Vec<Arc<WorkerCounters>>,
-    sockets: Vec<Vec<TcpListener>>,
     admin_sockets: AdminSockets,
 ) -> io::Result<(Vec<WorkerThread>, Vec<UnboundedSender<Instruction>>)> {
-    let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
     let threads = counters.iter().enumerate().map(|(index, counters)| {
-        let own = sockets.iter_mut().filter_map(Iterator::next).collect();
         let (tell, changes) = unbounded_channel();
-        Ok((worker::spawn(index, shared.clone(), counters.clone(), own, changes)?, tell))
+        Ok((worker::spawn(index, shared.clone(), counters.clone(), changes)?, tell))
     });
     let (threads, changes) = threads.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     health::spawn(&shared.policy)?;

@@ -128,7 +128,7 @@ pub(super) async fn go_on(
     let _active = counters.active();
     let _lease = tenant.as_ref().and_then(|tenant| tenant.backends.as_ref()?.resume(backend?));
     let _admission = tenant.as_ref().map(|tenant| tenant.limits.readmit());
-    let _held = worker.hold(record.listener());
+    let _held = worker.hold(record.listener(), Some(record.client().ip()));
     register_and_relay(&worker, terms, &counters, (client, backend_socket), progress, record).await;
 }
 

@@ -50,6 +50,12 @@ impl Sources {
         self.admit_at(self.start.elapsed().as_nanos() as u64, bounds, client)
     }
 
+    /// One that was admitted before, by another process: it counts and cannot be refused any more. `None` as above.
+    pub(super) fn readmit(self: &Arc<Self>, bounds: &PerSource, client: IpAddr) -> Option<SourceAdmission> {
+        let unbounded = PerSource { max_connections: None, connection_rate: None, ..*bounds };
+        self.admit(&unbounded, client).ok().flatten()
+    }
+
     fn admit_at(
         self: &Arc<Self>,
         now: u64,
@@ -191,6 +197,17 @@ mod tests {
         drop(first);
         let _again = held(&sources, &BOUNDS, client(1));
         assert_eq!(sources.admit(&BOUNDS, client(1)).unwrap_err(), Exceeded::Connections);
+    }
+
+    #[test]
+    fn who_was_admitted_elsewhere_counts_and_is_not_refused() {
+        let sources = Arc::new(Sources::new());
+        let bounds = PerSource { connection_rate: Some(1), ..BOUNDS };
+        let mut all: Vec<_> = (0..3).map(|_| sources.readmit(&bounds, client(1)).unwrap()).collect();
+        assert_eq!(sources.admit(&bounds, client(1)).unwrap_err(), Exceeded::Connections);
+        all.truncate(1);
+        let _one = held(&sources, &bounds, client(1));
+        assert_eq!(sources.admit(&bounds, client(1)).unwrap_err(), Exceeded::Connections);
     }
 
     #[test]

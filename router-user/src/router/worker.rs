@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -32,6 +32,7 @@ use super::reload::Reloads;
 use super::site::{Listening, Site};
 use crate::ebpf::cut_through::CuttingThrough;
 use crate::ebpf::steer::Steering;
+use crate::listening::listen;
 use crate::metrics::WorkerCounters;
 
 /// What all workers share and none changes.
@@ -79,13 +80,13 @@ pub(super) struct Worker {
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Instruction {
-    /// By a reload.
+    /// By the start or a reload.
     Change(Change),
     /// By a former process that is gone.
     GoOn(Successor),
 }
 
-/// What a reload tells a worker.
+/// What the start or a reload tells a worker.
 #[derive(Debug)]
 pub(super) struct Change {
     /// The policy from now on.
@@ -96,19 +97,17 @@ pub(super) struct Change {
     pub(super) applied: oneshot::Sender<()>,
 }
 
-/// Starts the thread of worker `index`, which accepts from `sockets`, one per listener in the order of the
-/// configuration.
+/// Starts the thread of worker `index`, which accepts from the sockets that its instructions bring.
 pub(super) fn spawn(
     index: usize,
     shared: Arc<Shared>,
     counters: Arc<WorkerCounters>,
-    sockets: Vec<TcpListener>,
     instructions: UnboundedReceiver<Instruction>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (worker, ends) = Worker::new(index, shared.clone(), counters);
-        let result = LocalSet::new().block_on(&runtime, run(Rc::new(worker), ends, sockets, instructions));
+        let result = LocalSet::new().block_on(&runtime, run(Rc::new(worker), ends, instructions));
         shared.ended.add_permits(1);
         result
     })
@@ -145,10 +144,17 @@ impl Worker {
         self.index
     }
 
-    /// What a connection of this listener occupies that another process has accepted.
-    pub(super) fn hold(&self, listener: Option<&str>) -> Held {
-        let listening = listener.and_then(|name| Listening::at(self.site(), name.into()));
-        Held::of_another_process(listening.map(|listening| listening.permits()).as_deref(), &self.live)
+    /// What a connection of this listener occupies that another process has accepted, and has admitted for this client if
+    /// there is one.
+    pub(super) fn hold(&self, listener: Option<&str>, client: Option<IpAddr>) -> Held {
+        let Some(listening) = listener.and_then(|name| Listening::at(self.site(), name.into())) else {
+            return Held::of_another_process(None, &self.live);
+        };
+        let mut held = Held::of_another_process(Some(&listening.permits()), &self.live);
+        if let (Some((bounds, sources)), Some(client)) = (listening.sources(), client) {
+            held.source = sources.readmit(bounds, client);
+        }
+        held
     }
 
     fn move_to(&self, policy: Arc<Policy>) {
@@ -158,21 +164,12 @@ impl Worker {
 }
 
 /// Accepts until the drain, then stays until the last connection has ended.
-async fn run(
-    worker: Rc<Worker>,
-    ends: Ends,
-    sockets: Vec<TcpListener>,
-    mut instructions: UnboundedReceiver<Instruction>,
-) -> io::Result<()> {
+async fn run(worker: Rc<Worker>, ends: Ends, mut instructions: UnboundedReceiver<Instruction>) -> io::Result<()> {
     if let CuttingThrough::Running(_) = &worker.shared.cut_through {
         // Ends with the runtime: whom it waits for is counted as live.
         tokio::task::spawn_local(carried::accompany(worker.clone(), ends));
     }
     let mut doors = Doors::default();
-    let names: Vec<_> = worker.site().policy.config.listeners.iter().map(|listener| listener.name.clone()).collect();
-    for (name, socket) in names.into_iter().zip(sockets) {
-        doors.open(&worker, &name, socket)?;
-    }
     loop {
         // Every branch may be dropped: a queue, a set and a value.
         tokio::select! {
@@ -217,7 +214,7 @@ async fn serve_of_another_process(
     let Some(listening) = Listening::at(worker.site(), Rc::clone(&name)) else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "its listener is gone"));
     };
-    let held = worker.hold(Some(&name));
+    let held = worker.hold(Some(&name), connection.is_source_admitted.then_some(connection.client.ip()));
     let arrival = Arrival {
         id: connection.id,
         listener: name,
@@ -225,6 +222,7 @@ async fn serve_of_another_process(
         client: connection.client,
         told_local: connection.told_local,
         is_header_taken: connection.is_header_taken,
+        is_source_admitted: connection.is_source_admitted,
         accepted: instant_of(connection.accepted_monotonic_ns).into(),
         accepted_at: connection.accepted_at,
         deadline: instant_of(connection.deadline_monotonic_ns).into(),
@@ -237,17 +235,19 @@ async fn serve_of_another_process(
 #[derive(Debug, Default)]
 struct Doors {
     accepting: JoinSet<()>,
-    /// By the listener's name: its address, and what closes the door when it is dropped.
-    open: HashMap<String, (SocketAddr, oneshot::Sender<()>)>,
+    /// By the listener's name: its address, and what closes its doors when it is dropped.
+    open: HashMap<String, (SocketAddr, Vec<oneshot::Sender<()>>)>,
 }
 
 impl Doors {
-    /// Accepts from `socket` in the place of an older socket of the same listener.
+    /// Accepts from `socket`, beside others of the same listener.
     fn open(&mut self, worker: &Rc<Worker>, name: &str, socket: TcpListener) -> io::Result<()> {
+        listen(&socket)?;
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let Some(listening) = Listening::at(worker.site(), name.into()) else { return Ok(()) };
         let (open, closed) = oneshot::channel();
-        self.open.insert(name.to_owned(), (listening.settings().address, open));
+        let (_, doors) = self.open.entry(name.to_owned()).or_insert((listening.settings().address, Vec::new()));
+        doors.push(open);
         self.accepting.spawn_local(accept::accept_loop(worker.clone(), listening, socket, closed));
         Ok(())
     }

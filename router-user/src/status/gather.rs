@@ -32,6 +32,7 @@ pub fn tenants(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         phase: if draining { "draining" } else { "running" }.to_owned(),
+        reload_failure: shared.reloads.failure(),
         tenants: policy.tenants.iter().enumerate().map(tenant).collect(),
         data_paths: data_paths(workers),
         fallbacks: fallbacks(workers),

@@ -20,6 +20,9 @@ pub struct Tenants {
     pub pid: u32,
     /// `running` or `draining`.
     pub phase: String,
+    /// Why the configuration file is not what is in force; empty where it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reload_failure: String,
     /// In the order of the configuration.
     pub tenants: Vec<TenantStatus>,
     /// Passthrough connections by the best path that they took.

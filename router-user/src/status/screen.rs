@@ -7,6 +7,9 @@ use super::{Backends, CertificateView, Certificates, OverlapView, TenantStatus, 
 /// Everything that was told, as text. `now` in Unix seconds.
 pub fn screen(tenants: &Tenants, certificates: &Certificates, backends: &Backends, now: i64) -> String {
     let mut text = format!("sni-router {}, pid {}, {}\n", tenants.version, tenants.pid, tenants.phase);
+    for line in tenants.reload_failure.lines() {
+        let _ = writeln!(text, "  not reloaded: {line}");
+    }
     let rows = tenants.tenants.iter().map(tenant_row).collect();
     text.push_str(&table(["TENANT", "MODE", "ACTIVE", "TOTAL", "TERMINATOR", "CONFINED"], rows));
     for (tenant, part) in missing_parts(tenants) {

@@ -92,7 +92,7 @@ pub(super) enum Ended {
 
 impl Child {
     pub(super) fn router(program: &Path, config_file: &Path, seat: Seat, roster: &Roster) -> Self {
-        let arguments = vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()];
+        let arguments = router_arguments(config_file);
         let (_never, retired) = watch::channel(false);
         Self { seat: Some(seat), ..Self::new(Role::Router, program, arguments, retired, roster) }
     }
@@ -302,7 +302,7 @@ impl Child {
                         on_demand.succeed(self.successor());
                     }
                 }
-                wanted = next_upgrade(&self.seat) => {
+                mut wanted = next_upgrade(&self.seat) => {
                     // A stop that comes meanwhile ends the attempt, and with it the process that was started for it.
                     let replaced = tokio::select! {
                         replaced = wanted.replace(&self.program, &self.arguments, &mut process, &self.roster) => replaced,
@@ -331,6 +331,11 @@ impl Child {
             }
         }
     }
+}
+
+/// What a router is started with.
+pub(super) fn router_arguments(config_file: &Path) -> Vec<OsString> {
+    vec!["router".into(), "--config".into(), config_file.into(), "--supervised".into()]
 }
 
 impl Role {

@@ -2,6 +2,7 @@
 //! drain, reloads, upgrades. Accepts no connection, parses no network input and opens no key file.
 
 mod backoff;
+mod change_over;
 mod child;
 mod departure;
 mod memory_groups;
@@ -192,6 +193,7 @@ async fn begin(
         manager,
         demand_socket,
         program,
+        router_is_behind: false,
     };
     supervise(reloader, heard, asked, wishes).await
 }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, LoadError, Parts};
+use config::{Config, LoadError, Parts, refused_fields};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,14 +22,15 @@ use super::memory_groups::MemoryGroups;
 use super::process::Process;
 use super::roster::Roster;
 use super::runtime_dir::{RuntimeDir, RuntimeDirError};
-use super::seat::Seat;
+use super::seat::{NotReplaced, Seat};
 use super::successor::{Coming, TERMINATOR_PATIENCE};
 use super::systemd::ServiceManager;
 use super::terminator;
 use crate::config_file::ConfigFile;
 use crate::demand::Demands;
 use crate::failure::Failure;
-use crate::listening::{BindError, Bound};
+use crate::identity::{IdentityError, router_identity};
+use crate::listening::BindError;
 use crate::supervision::{Answer, Order};
 
 /// What the supervisor's main task has to know of a reload.
@@ -81,6 +82,9 @@ pub(super) struct Reloader {
     pub(super) demand_socket: Arc<UnixDatagram>,
     /// This program's own file, as it was when the process began.
     pub(super) program: PathBuf,
+    /// Whether the router serves by another configuration than the one in force, because its successor died at the last
+    /// moment.
+    pub(super) router_is_behind: bool,
 }
 
 /// Why the former configuration stays in force.
@@ -91,7 +95,11 @@ pub(super) enum NotReloaded {
     #[error("{0}")]
     Invalid(LoadError),
     #[error("{0}")]
-    Refused(String),
+    Refused(LoadError),
+    #[error("{0}")]
+    User(#[from] IdentityError),
+    #[error("another router process for {}: {reason}", fields.join(", "))]
+    NotReplaced { fields: Vec<&'static str>, reason: NotReplaced },
     #[error("{0}")]
     ByRouter(String),
     #[error("{0}")]
@@ -120,9 +128,15 @@ impl Reloader {
                 }
             }
             self.manager.reloading("reading the configuration file");
+            let was_behind = self.router_is_behind;
             if let Err(error) = self.reload().await {
                 error!("not reloaded, the former configuration stays in force: {error}");
                 self.count(&error).await;
+                self.explain(&error).await;
+                if self.router_is_behind && !was_behind {
+                    // Everybody else has moved on.
+                    wishes.reload.notify_one();
+                }
             }
             self.manager.ready(&self.status());
         }
@@ -139,21 +153,26 @@ impl Reloader {
         prepared?;
         let fixed = self.config.fixed_fields_that_differ(&config);
         if !fixed.is_empty() {
-            let message = format!("{} cannot be changed by a reload: restart sni-router", fixed.join(", "));
-            return Err(NotReloaded::Refused(message));
+            let why = "cannot be changed by a reload: restart sni-router";
+            return Err(NotReloaded::Refused(refused_fields(self.file.path(), &text, &fixed, why)));
         }
+        let identity = router_identity(&config)?;
         let program = terminator::program_for(&config).map_err(NotReloaded::Terminator)?;
-        let sockets = self.seat.sockets.with(|bound| bound.bind_missing(&config))?;
+        let mut fields = self.config.process_fields_that_differ(&config);
+        if self.router_is_behind {
+            fields.push("the last reload");
+        }
+        let change = if fields.is_empty() {
+            self.bind_missing(&config)?
+        } else {
+            info!(fields = fields.join(", "), "a router process of its own for the new configuration");
+            self.start_aside(fields, &config).await?
+        };
         // From here on there is no way back, and nothing that would need one.
         self.runtime_dir.add_tenants(&config)?;
-        let shared = sockets.iter().map(Bound::share).collect::<io::Result<Vec<_>>>()?;
         self.runtime_dir.adopt_config()?;
         // A router that starts from here on finds both, the configuration and its sockets.
-        self.seat.sockets.with(|bound| {
-            bound.without_use_for(&config).for_each(|name| self.manager.forget_listener(name));
-            self.manager.keep_listeners(&sockets);
-            bound.move_to(&config, sockets);
-        });
+        let change = self.adopt_sockets(&config, change)?;
         let _ = self.news.send(News::HelloTimeout(super::longest_hello(&config)));
         let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
         let is_new = |(name, settings): &(&&str, &_)| before.get(**name) != Some(*settings);
@@ -181,15 +200,7 @@ impl Reloader {
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, starting.join_next()).await {
             retiring.extend(ended.ok().flatten());
         }
-        // A router that has crashed meanwhile has come up with the new configuration.
-        let committed = match self.give_commit(&shared).await {
-            Ok(()) => self.answer().await,
-            Err(error) => Err(error),
-        };
-        drop(shared);
-        if let Err(error) = committed {
-            warn!("the router starts again: {error}");
-        }
+        let changed = self.change_over(change, identity).await;
         retiring.into_iter().for_each(Retirement::retire);
         if !starting.is_empty() {
             warn!(
@@ -205,7 +216,7 @@ impl Reloader {
                 }
             });
         }
-        Ok(())
+        changed
     }
 
     /// For people who ask systemd.
@@ -220,11 +231,22 @@ impl Reloader {
             // It has counted what it refused itself; who is not there counts nothing.
             NotReloaded::Invalid(_) | NotReloaded::ByRouter(_) | NotReloaded::Router(_) => return,
             NotReloaded::Refused(_)
+            | NotReloaded::User(_)
+            | NotReloaded::NotReplaced { .. }
             | NotReloaded::RuntimeDir(_)
             | NotReloaded::Bind(_)
             | NotReloaded::Terminator(_) => Order::CountRefused,
         };
         if self.give(&order).await.is_ok() {
+            let _ = self.answer().await;
+        }
+    }
+
+    /// Tells the router, which whoever wants to know asks.
+    async fn explain(&mut self, error: &NotReloaded) {
+        let mut why = error.to_string();
+        why.truncate(why.floor_char_boundary(LONGEST_REASON));
+        if self.give(&Order::NotReloaded(why)).await.is_ok() {
             let _ = self.answer().await;
         }
     }
@@ -243,14 +265,6 @@ impl Reloader {
         }
     }
 
-    /// Has the router change over, with these sockets besides those that it has.
-    async fn give_commit(&self, sockets: &[Bound]) -> Result<(), NotReloaded> {
-        let line = self.seat.line.lock().await;
-        let line = line.as_ref().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
-        line.give_listeners(sockets).await?;
-        Ok(line.give(&Order::Commit).await?)
-    }
-
     /// The answer to the last order.
     pub(super) async fn answer(&self) -> Result<(), NotReloaded> {
         let line = self.seat.line.lock().await;
@@ -266,5 +280,8 @@ impl Reloader {
 
 /// Reading 100,000 tenants takes the router less than a second.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of many errors in a file the first ones say enough.
+const LONGEST_REASON: usize = 4096;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);

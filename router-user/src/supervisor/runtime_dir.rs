@@ -10,6 +10,7 @@ use config::{Config, Mode};
 use nix::unistd::{Gid, Uid, chown};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::demand::demand_socket;
 use crate::identity::Identity;
 
 /// The lock of a prepared runtime folder, held for as long as the value lives.
@@ -51,28 +52,48 @@ impl RuntimeDir {
         &self.lock
     }
 
-    /// Makes the folders of the tenants that have none yet, and that of the prober.
+    /// Makes the folders of the tenants that have none yet, and that of the prober. Of all others only the router's group may
+    /// pass.
     pub(super) fn add_tenants(&self, config: &Config) -> Result<(), RuntimeDirError> {
+        self.add_folders(config, 0o710)
+    }
+
+    /// The router will be `next`: the folders let it in, and until [`add_tenants`](Self::add_tenants) everybody, because the
+    /// former one still comes. Who may hand over there, terminators decide by the uid of the peer.
+    pub(super) fn change_router(&mut self, next: Identity, config: &Config) -> Result<(), RuntimeDirError> {
+        if self.router == next {
+            return Ok(());
+        }
+        self.router = next;
+        self.add_folders(config, 0o711)?;
+        for (path, mode) in [(self.config(), 0o640), (demand_socket(&self.path), 0o600)] {
+            let owner = if mode == 0o600 { next.uid } else { Uid::effective() };
+            give_away(&path, owner, next.gid, mode)?;
+        }
+        Ok(())
+    }
+
+    fn add_folders(&self, config: &Config, mode: u32) -> Result<(), RuntimeDirError> {
         if config.probed().next().is_some()
             && let (Some(folder), Some(identity)) = (config.prober_socket().parent(), config.prober_identity())
         {
-            self.add_folder(folder, identity.uid)?;
+            self.add_folder(folder, identity.uid, mode)?;
         }
         for tenant in &config.tenants {
             if let Mode::Terminate(terminate) = &tenant.mode
                 && let Some(folder) = config.handoff_socket(&tenant.name).parent()
             {
-                self.add_folder(folder, terminate.identity.uid)?;
+                self.add_folder(folder, terminate.identity.uid, mode)?;
             }
         }
         Ok(())
     }
 
-    /// Where `uid` makes its socket; of all others only the router's group may pass.
-    fn add_folder(&self, folder: &Path, uid: u32) -> Result<(), RuntimeDirError> {
+    /// Where `uid` makes its socket.
+    fn add_folder(&self, folder: &Path, uid: u32, mode: u32) -> Result<(), RuntimeDirError> {
         make_folder(folder, 0o700)?;
         if Uid::effective().is_root() {
-            give_away(folder, Uid::from_raw(uid), self.router.gid, 0o710)?;
+            give_away(folder, Uid::from_raw(uid), self.router.gid, mode)?;
         }
         Ok(())
     }
@@ -95,6 +116,11 @@ impl RuntimeDir {
             give_away(&path, Uid::effective(), self.router.gid, 0o640)?;
         }
         Ok(())
+    }
+
+    /// Where that is.
+    pub(super) fn next_config(&self) -> PathBuf {
+        next_config(&self.path)
     }
 
     /// The proposed configuration is in force from now on.

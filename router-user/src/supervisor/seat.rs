@@ -45,6 +45,24 @@ pub(super) struct Upgrade {
     seat: Seat,
     news: UnboundedSender<News>,
     done: oneshot::Sender<Replaced>,
+    other: Option<Other>,
+}
+
+/// What the other process begins with, where that is not what the former one has.
+#[derive(Debug)]
+struct Other {
+    config: PathBuf,
+    sockets: ListeningSockets,
+    /// Told when it is ready to take over, which it does when it is told to.
+    ready: oneshot::Sender<()>,
+    go: oneshot::Receiver<()>,
+}
+
+/// A router of another configuration that will take over.
+#[derive(Debug)]
+pub(super) struct Aside {
+    go: oneshot::Sender<()>,
+    done: oneshot::Receiver<Replaced>,
 }
 
 /// The former router is being told to hand over, which the task waits for.
@@ -63,6 +81,8 @@ pub(super) enum NotReplaced {
     Refused(String),
     #[error("the line to the new router: {0}")]
     Line(#[from] io::Error),
+    #[error("it is not needed any more")]
+    NotWanted,
     #[error("sni-router is stopping")]
     Stopped,
 }
@@ -83,9 +103,31 @@ impl Seat {
     /// Has another process, of the program that is on disk now, take the place of the one that serves.
     pub(super) async fn upgrade(&self, news: &UnboundedSender<News>) -> Replaced {
         let (done, is_done) = oneshot::channel();
-        let _ = self.ask.send(Upgrade { seat: self.clone(), news: news.clone(), done });
+        let _ = self.ask.send(Upgrade { seat: self.clone(), news: news.clone(), done, other: None });
         // Who keeps the router running ends with a stop.
         is_done.await.unwrap_or(Err(NotReplaced::Stopped))
+    }
+
+    /// Starts another process for the configuration at `config`, with these sockets, and resolves when it is ready to take
+    /// over. Dropping the result ends it.
+    pub(super) async fn start_aside(
+        &self,
+        news: &UnboundedSender<News>,
+        config: PathBuf,
+        sockets: ListeningSockets,
+    ) -> Result<Aside, NotReplaced> {
+        let (done, is_done) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let (go, may_go) = oneshot::channel();
+        let other = Some(Other { config, sockets, ready, go: may_go });
+        let _ = self.ask.send(Upgrade { seat: self.clone(), news: news.clone(), done, other });
+        match is_ready.await {
+            Ok(()) => Ok(Aside { go, done: is_done }),
+            Err(_) => match is_done.await {
+                Ok(Err(error)) => Err(error),
+                _ => Err(NotReplaced::Stopped),
+            },
+        }
     }
 
     /// The next wish for that. Cancel-safe.
@@ -95,6 +137,14 @@ impl Seat {
             // Never: this value holds a sender.
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Aside {
+    /// From now on it serves.
+    pub(super) async fn take_over(self) -> Replaced {
+        let _ = self.go.send(());
+        self.done.await.unwrap_or(Err(NotReplaced::Stopped))
     }
 }
 
@@ -113,21 +163,30 @@ impl Sockets {
 impl Upgrade {
     /// Starts another process and, once it serves, has the former one hand over to it; then it is `process`.
     pub(super) async fn replace(
-        &self,
+        &mut self,
         program: &Path,
         arguments: &[OsString],
         process: &mut Process,
         roster: &Roster,
     ) -> Replaced {
         let (line, theirs) = Line::pair()?;
-        let started = Process::start(program, arguments, Some(theirs), roster, Role::Router);
+        let other = self.other.take();
+        let arguments = match &other {
+            Some(other) => super::child::router_arguments(&other.config),
+            None => arguments.to_vec(),
+        };
+        let (sockets, go) = match other {
+            Some(Other { sockets, ready, go, .. }) => (sockets, Some((ready, go))),
+            None => (self.seat.sockets.with(|sockets| sockets.share())?, None),
+        };
+        let started = Process::start(program, &arguments, Some(theirs), roster, Role::Router);
         let failed = |source| NotReplaced::Start { program: program.to_owned(), source };
         let mut successor = started.map_err(failed)?;
         info!(process = "router", pid = successor.pid(), "started, to take over");
         // Each branch may be dropped: what is dropped here is not used any more.
         tokio::select! {
             status = successor.wait() => return Err(NotReplaced::Ended(status?)),
-            started = timeout(START_PATIENCE, start(&self.seat, &line)) => match started {
+            started = timeout(START_PATIENCE, start(sockets, &line, go.is_some())) => match started {
                 Ok(Ok(Answer::Done)) => {}
                 Ok(Ok(Answer::Refused(why))) => return Err(NotReplaced::Refused(why)),
                 // It ends, and its status says more than the end of the line.
@@ -136,6 +195,14 @@ impl Upgrade {
                     _ => NotReplaced::Line(error),
                 }),
                 Err(_elapsed) => return Err(NotReplaced::TooSlow),
+            }
+        }
+        if let Some((ready, go)) = go {
+            let _ = ready.send(());
+            // Each branch may be dropped: a value that is sent once.
+            tokio::select! {
+                status = successor.wait() => return Err(NotReplaced::Ended(status?)),
+                may_go = go => may_go.map_err(|_| NotReplaced::NotWanted)?,
             }
         }
         let (one, other) = Channel::pair()?;
@@ -170,7 +237,9 @@ impl Upgrade {
 /// Gives a router that starts its sockets. Orders may be given from the moment on at which it serves.
 pub(super) async fn take_seat(seat: Seat, line: Line) {
     *seat.line.lock().await = None;
-    match start(&seat, &line).await {
+    let sockets = seat.sockets.with(|sockets| sockets.share());
+    let started = async { start(sockets?, &line, false).await };
+    match started.await {
         Ok(Answer::Done) => {
             *seat.line.lock().await = Some(line);
             seat.served.send_replace(true);
@@ -181,9 +250,8 @@ pub(super) async fn take_seat(seat: Seat, line: Line) {
     }
 }
 
-async fn start(seat: &Seat, line: &Line) -> io::Result<Answer> {
-    let sockets = seat.sockets.with(|sockets| sockets.share())?;
-    line.give_start(&sockets).await?;
+async fn start(sockets: ListeningSockets, line: &Line, is_aside: bool) -> io::Result<Answer> {
+    line.give_start(&sockets, is_aside).await?;
     // Ours end here, so that nobody but the router has a listener that a reload takes away.
     drop(sockets);
     line.wait_for_answer().await

@@ -80,6 +80,11 @@ impl ServiceManager {
         self.forget(&kept_name(name));
     }
 
+    /// The admin endpoint has another address, or none.
+    pub(super) fn forget_admin(&self) {
+        self.forget(ADMIN);
+    }
+
     /// What was kept under this name is nobody's any more.
     pub(super) fn forget(&self, name: &str) {
         self.insist(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);

@@ -22,6 +22,7 @@ pub(super) async fn keep_probing(
     handshaker: Rc<Handshaker>,
 ) {
     let mut changes = tenant.backends.changes();
+    let own_turns = Rc::new(Semaphore::new(PROBES_OF_A_TENANT));
     let mut asked: HashMap<SocketAddr, AbortHandle> = HashMap::new();
     loop {
         changes.borrow_and_update();
@@ -29,7 +30,8 @@ pub(super) async fn keep_probing(
         for endpoint in tenant.backends.endpoints() {
             let task = before.remove(&endpoint.address).unwrap_or_else(|| {
                 let (tenant, board) = (Rc::clone(&tenant), Rc::clone(&board));
-                let (turns, handshaker) = (Rc::clone(&turns), Rc::clone(&handshaker));
+                let turns = [Rc::clone(&own_turns), Rc::clone(&turns)];
+                let handshaker = Rc::clone(&handshaker);
                 spawn_local(keep_looking(tenant, endpoint.clone(), board, turns, handshaker)).abort_handle()
             });
             asked.insert(endpoint.address, task);
@@ -50,7 +52,7 @@ async fn keep_looking(
     tenant: Rc<Probed>,
     endpoint: Endpoint,
     board: Rc<Board>,
-    turns: Rc<Semaphore>,
+    [own_turns, turns]: [Rc<Semaphore>; 2],
     handshaker: Rc<Handshaker>,
 ) {
     let name = &tenant.settings.name;
@@ -60,6 +62,7 @@ async fn keep_looking(
     loop {
         sleep(pause).await;
         let looked = {
+            let _own_turn = own_turns.acquire().await;
             let _turn = turns.acquire().await;
             handshaker.look(&tenant.settings, &tenant.header, &endpoint).await
         };
@@ -76,6 +79,9 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 const JITTER: f64 = 0.2;
+
+/// So that those of one tenant that all let us wait leave turns for the others.
+const PROBES_OF_A_TENANT: usize = 8;
 
 /// A backend that is just being restarted is back by then; later tries come ever more seldom, down to the interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use self::link::Link;
 use self::table::Table;
 use super::{Pins, Unavailable, load, load_program};
+use crate::listening::listen;
 
 /// What became of `steer:`.
 #[derive(Debug)]
@@ -37,16 +38,16 @@ pub struct Steer {
 }
 
 impl Steering {
-    /// Loads, fills and attaches, or says in one line why not. `sockets` are the bound ones: for each listener one per
-    /// worker.
-    pub fn start(config: &Config, sockets: &[Vec<TcpListener>]) -> Self {
+    /// Loads, fills and attaches, or says in one line why not. `sockets` are the bound ones: for each listener at least one,
+    /// of which as many as there are workers are steered to.
+    pub fn start(config: &Config, sockets: &[Vec<TcpListener>], workers: usize) -> Self {
         if config.listeners.iter().all(|listener| listener.steer.is_empty()) {
             if let Some(Err(error)) = Pins::find(&config.runtime_dir).map(|pins| link::remove(&pins)) {
                 warn!(%error, "steer: what a former process steered here could not be removed");
             }
             return Self::NotConfigured;
         }
-        match attach(config, sockets) {
+        match attach(config, sockets, workers) {
             Ok(steer) => Self::Attached(steer),
             Err(reason) => {
                 warn!(reason = reason.reason(), "steer: off, only bound addresses are listened on: {reason}");
@@ -90,10 +91,10 @@ impl fmt::Debug for Steer {
 
 /// Load, fill, attach, in that order: from its first packet on the program knows everything. Whatever fails is undone
 /// by dropping what was made.
-fn attach(config: &Config, sockets: &[Vec<TcpListener>]) -> Result<Steer, Unavailable> {
+fn attach(config: &Config, sockets: &[Vec<TcpListener>], workers: usize) -> Result<Steer, Unavailable> {
     let bound: Vec<_> = config.listeners.iter().zip(sockets).map(|(l, own)| own_address(own, l.address)).collect();
     let table = Table::new(&config.listeners, &bound, config.admin);
-    let workers = sockets.first().map_or(0, Vec::len) as u32;
+    let workers = workers as u32;
     let entries = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let mut object = load(&SET, |loader| {
         loader
@@ -109,7 +110,9 @@ fn attach(config: &Config, sockets: &[Vec<TcpListener>]) -> Result<Steer, Unavai
     fill(&mut object, DENIED, &denied)?;
     let mut map: SockMap<&mut MapData> = map(&mut object, SOCKETS)?;
     for (listener, sockets) in (0..).zip(sockets) {
-        for (worker, socket) in (0..).zip(sockets) {
+        for (worker, socket) in (0..workers).zip(sockets.iter().cycle()) {
+            // Only sockets that listen have a place in the map (net/core/sock_map.c, sock_map_sk_state_allowed).
+            listen(socket).map_err(|error| Unavailable::of_call("steer: listen", error))?;
             map.set(slot(listener, worker, workers), socket, 0).map_err(failed(SOCKETS))?;
         }
     }

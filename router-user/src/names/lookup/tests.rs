@@ -30,9 +30,13 @@ struct Server {
 
 impl Server {
     fn start(zone: Zone) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = udp.local_addr().unwrap();
-        let tcp = std::net::TcpListener::bind(address).unwrap();
+        // The port may be somebody else's for TCP.
+        let both = || {
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = udp.local_addr().unwrap();
+            Some((std::net::TcpListener::bind(address).ok()?, udp, address))
+        };
+        let (tcp, udp, address) = std::iter::repeat_with(both).flatten().next().unwrap();
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let (zone, log) = (Arc::new(zone), Arc::clone(&asked));
         let tcp_zone = Arc::clone(&zone);

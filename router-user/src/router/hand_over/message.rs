@@ -30,6 +30,9 @@ pub(in crate::router) struct UnreadConnection {
     pub(in crate::router) client: SocketAddr,
     pub(in crate::router) told_local: Option<SocketAddr>,
     pub(in crate::router) is_header_taken: bool,
+    /// Whether it counts for its source.
+    #[serde(default)]
+    pub(in crate::router) is_source_admitted: bool,
     pub(in crate::router) accepted_at: SystemTime,
     /// See [`::connection::clock`].
     pub(in crate::router) accepted_monotonic_ns: u64,

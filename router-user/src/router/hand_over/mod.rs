@@ -94,6 +94,7 @@ impl HandOver {
             client: arrival.client,
             told_local: arrival.told_local,
             is_header_taken: arrival.is_header_taken,
+            is_source_admitted: arrival.is_source_admitted,
             accepted_at: arrival.accepted_at,
             accepted_monotonic_ns: monotonic_ns(arrival.accepted.into_std()),
             deadline_monotonic_ns: monotonic_ns(arrival.deadline.into_std()),
