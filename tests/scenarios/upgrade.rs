@@ -261,7 +261,8 @@ fn open(address: SocketAddr) -> RawClient {
 }
 
 /// Sends and checks until it is done.
-fn transfer(stream: &mut (impl Read + Write), number: u64, bytes: u64, pause: Duration, done: &AtomicBool) {
+/// Sends and gets back pieces of a pattern until it is told to stop.
+pub(crate) fn transfer(stream: &mut (impl Read + Write), number: u64, bytes: u64, pause: Duration, done: &AtomicBool) {
     let pattern = Pattern::new(number);
     let mut piece = Vec::new();
     pattern.send(&mut piece, bytes).unwrap();
