@@ -21,7 +21,7 @@ use tests::setup::{Setup, Tenant};
 use tests::tls_client::{TlsClient, TlsStream};
 
 use crate::two_tenants::{PASSTHROUGH, TERMINATE};
-use crate::upgrade::transfer;
+use crate::upgrade::storm::transfer;
 
 #[test]
 fn tenants_come_change_and_go_and_established_connections_do_not_notice() {
