@@ -1,7 +1,7 @@
 //! The programs are replaced while connections come and go: nobody is refused or reset, no byte is lost, and nothing waits
 //! for the former processes.
 
-mod storm;
+pub(crate) mod storm;
 
 use std::fs;
 use std::io::{Read, Write};

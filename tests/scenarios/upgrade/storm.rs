@@ -140,7 +140,7 @@ fn of_each_round(log: &Log, words: &[&str], field: &str) -> Vec<u64> {
 }
 
 /// Sends and checks until it is done.
-fn transfer(stream: &mut (impl Read + Write), number: u64, bytes: u64, pause: Duration, done: &AtomicBool) {
+pub(crate) fn transfer(stream: &mut (impl Read + Write), number: u64, bytes: u64, pause: Duration, done: &AtomicBool) {
     let pattern = Pattern::new(number);
     let mut piece = Vec::new();
     pattern.send(&mut piece, bytes).unwrap();
