@@ -69,6 +69,9 @@ pub(crate) fn run(request: &Request) -> Result<(), StartError> {
     if let Err(error) = descriptors::raise_limit() {
         warn!(%error, "the soft limit of open files stays as it is");
     }
+    if let Err(error) = descriptors::make_room(DESCRIPTORS) {
+        debug!(%error, "make room for descriptors");
+    }
     raise_locked_memory_limit();
     let (memory_max, group) = (terminate.sandbox.memory_max, request.memory_group.as_deref());
     let memory_limit = memory_max.map(|bytes| enter_memory_group(group, bytes));
@@ -228,3 +231,6 @@ pub(crate) fn input(error: impl std::fmt::Display) -> StartError {
 pub(crate) fn system(error: impl std::fmt::Display) -> StartError {
     StartError::System(error.to_string())
 }
+
+/// Two for each connection, of a tenant with many. 32 kB of the kernel's memory.
+const DESCRIPTORS: u32 = 4_096;

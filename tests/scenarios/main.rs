@@ -58,6 +58,7 @@ mod status;
 mod steer;
 mod supervisor_crash;
 mod systemd;
+mod systemd_booted;
 mod terminator_crash;
 mod testssl;
 mod tickets;

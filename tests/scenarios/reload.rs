@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::authority::{Authority, KeyKind};
@@ -20,6 +21,7 @@ use tests::setup::{Setup, Tenant};
 use tests::tls_client::{TlsClient, TlsStream};
 
 use crate::two_tenants::{PASSTHROUGH, TERMINATE};
+use crate::upgrade::storm::transfer;
 
 #[test]
 fn tenants_come_change_and_go_and_established_connections_do_not_notice() {
@@ -183,6 +185,18 @@ fn a_thousand_reloads_under_load_reset_nothing() {
                 }
             });
         }
+        // Long ones, whose every byte is looked at.
+        for number in 0..4 {
+            let done = &done;
+            scope.spawn(move || {
+                if number % 2 == 0 {
+                    let connection = passthrough(router, PASSTHROUGH);
+                    transfer(&mut connection.stream(), number, PIECE, PAUSE, done);
+                } else {
+                    transfer(&mut client.connect(router.address(), TERMINATE).unwrap(), number, PIECE, PAUSE, done);
+                }
+            });
+        }
         let _stop = StopOnDrop(&done);
         for number in 1..=RELOAD_COUNT {
             let tenant = format!(
@@ -303,3 +317,6 @@ pub(crate) const RELOADS: &str = "sni_router_config_reloads_total";
 pub(crate) const OK: &[(&str, &str)] = &[("outcome", "ok")];
 pub(crate) const REFUSED: &[(&str, &str)] = &[("outcome", "refused")];
 const RELOAD_COUNT: u32 = 1000;
+/// Of a transfer: bytes, and then a while in which others have the processor.
+const PIECE: u64 = 300_000;
+const PAUSE: Duration = Duration::from_millis(50);

@@ -113,6 +113,8 @@ fn what_is_handed_over_counts_in_the_process_that_takes_over() {
         let former = scene.router.router_pid().unwrap();
         change();
         successor(&scene.router, former);
+        // What the former process has sent may still be on its way to the workers.
+        eventually(PATIENCE, "all three are counted", || scene.is_refused(FIRST).then_some(())).unwrap();
         (0..5).for_each(|_| scene.assert_refused(FIRST));
         drop(scene.established(SECOND));
         for client in &held {

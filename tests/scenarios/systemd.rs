@@ -78,6 +78,14 @@ fn the_unit_files_are_ones_that_systemd_understands() {
 }
 
 #[test]
+fn the_services_exposure_does_not_grow() {
+    let Some(analyze) = require(Tool::SystemdAnalyze, "the unit's exposure").unwrap() else { return };
+    let unit = binaries::workspace_folder().join("deploy/systemd/sni-router.service");
+    let output = Command::new(analyze).args(["security", "--offline=yes", EXPOSURE]).arg(unit).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
 fn the_socket_unit_is_what_the_listening_sockets_are_without_it() {
     let folder = binaries::workspace_folder().join("deploy/systemd");
     let read = |name| fs::read_to_string(folder.join(name)).unwrap();
@@ -87,3 +95,6 @@ fn the_socket_unit_is_what_the_listening_sockets_are_without_it() {
     }
     assert!(service.lines().any(|line| line.starts_with("FileDescriptorStoreMax=")), "{service}");
 }
+
+/// Of 100; most of it are the rights that the supervisor gives its children less of.
+const EXPOSURE: &str = "--threshold=60";

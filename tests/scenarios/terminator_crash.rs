@@ -10,7 +10,7 @@ use tests::fakes::Echo;
 use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
 use tests::raw_client::{End, RawClient};
-use tests::router_process::{RouterProcess, send_signal};
+use tests::router_process::{RouterProcess, send_signal, suspend};
 use tests::setup::{Setup, Tenant, secret_dir};
 use tests::tls_client::TlsClient;
 
@@ -88,7 +88,7 @@ fn one_that_hangs_keeps_nobody_else_waiting() {
     let router = RouterProcess::start(tenants.setup()).unwrap();
     let client = TlsClient::trusting(&tenants.authority).unwrap();
     let acme_pid = router.terminator_pid("acme").unwrap();
-    send_signal(acme_pid, Signal::SIGSTOP).unwrap();
+    suspend(acme_pid).unwrap();
     let hello = Hello::named(TERMINATE).records();
     let waiting: Vec<RawClient> = (0..500)
         .map(|_| {

@@ -1,22 +1,22 @@
 //! The programs are replaced while connections come and go: nobody is refused or reset, no byte is lost, and nothing waits
 //! for the former processes.
 
+pub(crate) mod storm;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use nix::sys::signal::Signal;
 use tests::authority::{Authority, KeyKind};
 use tests::binaries;
 use tests::fakes::Echo;
 use tests::hello::Hello;
+use tests::network::Network;
 use tests::patience::{PATIENCE, eventually};
-use tests::pattern::Pattern;
 use tests::processes::{self, Pid, is_running};
 use tests::raw_client::RawClient;
 use tests::router_process::{RouterProcess, send_signal};
@@ -24,81 +24,6 @@ use tests::setup::{Setup, Tenant};
 use tests::tls_client::TlsClient;
 
 use crate::two_tenants::{PASSTHROUGH, TERMINATE};
-
-#[test]
-fn a_storm_during_reloads_and_upgrades_notices_nothing() {
-    let scene = Scene::start();
-    let text = fs::read_to_string(scene.router.config_file()).unwrap();
-    let (done, connections, open_now) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let (router, address, client) = (&scene.router, scene.router.address(), &scene.client);
-    let mut slowest = Duration::ZERO;
-    thread::scope(|scope| {
-        for number in 0..LONG {
-            let (done, open_now) = (&done, &open_now);
-            thread::Builder::new()
-                .stack_size(256 * 1024)
-                .spawn_scoped(scope, move || {
-                    // A few transfer as fast as they can, so that sockets and pipes are full when the router is replaced.
-                    let pause = if number < BULK { Duration::ZERO } else { Duration::from_millis(250) };
-                    let chunk = if number < BULK { 1_000_000 } else { 2_000 };
-                    if number % 2 == 0 {
-                        let connection = open(address);
-                        open_now.fetch_add(1, Ordering::SeqCst);
-                        transfer(&mut connection.stream(), number, chunk, pause, done);
-                    } else {
-                        let mut connection = client.connect(address, TERMINATE).unwrap();
-                        open_now.fetch_add(1, Ordering::SeqCst);
-                        transfer(&mut connection, number, chunk, pause, done);
-                    }
-                })
-                .unwrap();
-        }
-        for number in 0..4 {
-            let (done, connections) = (&done, &connections);
-            scope.spawn(move || {
-                while !done.load(Ordering::SeqCst) || connections.load(Ordering::SeqCst) < SHORT {
-                    if number == 0 {
-                        let mut stream = client.connect(address, TERMINATE).unwrap();
-                        exchange(&mut stream, b"ping");
-                    } else {
-                        drop(open(address));
-                    }
-                    connections.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        let _stop = StopOnDrop(&done);
-        let all_open = || (open_now.load(Ordering::SeqCst) == LONG).then_some(());
-        eventually(PATIENCE, "the long connections are there", all_open).unwrap();
-        for number in 1..=ROUNDS {
-            let tenant = format!(
-                "  - {{ name: t{number}, hostnames: [t{number}.test], mode: Passthrough, backends: [{{ address: \"127.0.0.1:9\" }}] }}\n"
-            );
-            replace(router, &(text.clone() + &tenant));
-            router.signal(Signal::SIGHUP).unwrap();
-            logged(router, &["the new configuration is in force"], number);
-            let former = routers(router);
-            scene.upgrade().unwrap();
-            let began = Instant::now();
-            eventually(PATIENCE, "the former router has gone", || (!is_running(former[0])).then_some(())).unwrap();
-            slowest = slowest.max(began.elapsed());
-            logged(router, &["this supervisor goes on as another version"], number);
-            assert_eq!(routers(router).len(), 1);
-        }
-    });
-    assert!(connections.load(Ordering::SeqCst) >= SHORT);
-    let taken = router.log().with(&["took over from the former router"]);
-    assert_eq!(taken.len(), ROUNDS);
-    for line in &taken {
-        let relayed = line.split_once("relayed=").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
-        assert!(relayed.is_some_and(|relayed| relayed >= LONG / 2), "{line}");
-    }
-    assert!(slowest < Duration::from_secs(2), "a former router was there for {slowest:?}");
-    eventually(PATIENCE, "former terminators end", || (terminators(router).len() == 1).then_some(())).unwrap();
-    for trouble in ["ended unasked", "connections left", "is lost", "does not hand over", "takes no connections"] {
-        assert!(router.log().with(&[trouble]).is_empty(), "{trouble}");
-    }
-}
 
 #[test]
 fn what_is_under_way_goes_along_at_every_step_of_a_connection() {
@@ -217,20 +142,26 @@ struct Scene {
     router: RouterProcess,
     client: TlsClient,
     program: std::path::PathBuf,
+    network: Network,
     _echo: Echo,
 }
 
 impl Scene {
     fn start() -> Self {
+        Self::on(Network::loopback(&anyhow!("so that nothing needs root")), |setup| setup)
+    }
+
+    fn on(network: Network, setup: impl FnOnce(Setup) -> Setup) -> Self {
         let authority = Authority::new("scenario CA").unwrap();
         let certificate = authority.server(&[TERMINATE], KeyKind::Ecdsa).unwrap();
-        let echo = Echo::start().unwrap();
-        let setup = Setup::new()
+        let address = network.backend.free_address().unwrap();
+        let echo = network.backend.run(|| Echo::start_on(address)).unwrap();
+        let setup = setup(Setup::new().listener_address(network.router.address().into()))
             .tenant(Tenant::terminate("acme", &[TERMINATE], echo.address(), &certificate))
             .tenant(Tenant::passthrough("pinniped", &[PASSTHROUGH], echo.address()));
-        let router = RouterProcess::start_copy(setup).unwrap();
+        let router = network.router.run(|| RouterProcess::start_copy(setup)).unwrap();
         let program = router.program().to_owned();
-        Self { router, client: TlsClient::trusting(&authority).unwrap(), program, _echo: echo }
+        Self { router, client: TlsClient::trusting(&authority).unwrap(), program, network, _echo: echo }
     }
 
     /// The same program in another file.
@@ -258,24 +189,6 @@ fn open(address: SocketAddr) -> RawClient {
     client.send(&hello).unwrap();
     assert_eq!(client.read(hello.len()).unwrap(), hello);
     client
-}
-
-/// Sends and checks until it is done.
-fn transfer(stream: &mut (impl Read + Write), number: u64, bytes: u64, pause: Duration, done: &AtomicBool) {
-    let pattern = Pattern::new(number);
-    let mut piece = Vec::new();
-    pattern.send(&mut piece, bytes).unwrap();
-    while !done.load(Ordering::SeqCst) {
-        // Less than the queues of the sockets on the way hold: nobody reads while we write.
-        for part in piece.chunks(100_000) {
-            stream.write_all(part).unwrap();
-            stream.flush().unwrap();
-            let mut echo = vec![0; part.len()];
-            stream.read_exact(&mut echo).unwrap();
-            assert!(echo == part, "connection {number}: wrong bytes");
-        }
-        thread::sleep(pause);
-    }
 }
 
 fn exchange(stream: &mut (impl Read + Write), word: &[u8]) {
@@ -316,16 +229,3 @@ fn with_word(router: &RouterProcess, word: &str) -> Vec<Pid> {
     let is_one = |pid: &Pid| processes::command_line(*pid).get(1).is_some_and(|first| first == word);
     children.into_iter().filter(is_one).collect()
 }
-
-struct StopOnDrop<'s>(&'s AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-const ROUNDS: usize = 20;
-const SHORT: u64 = 10_000;
-const LONG: u64 = 500;
-const BULK: u64 = 8;

@@ -35,4 +35,5 @@ pub mod service_manager;
 pub mod setup;
 pub mod shortage;
 pub mod stream_of_bytes;
+pub mod systemd_host;
 pub mod tls_client;

@@ -156,13 +156,14 @@ impl Place {
 
     /// Runs `work` on a thread of this place. Sockets, threads and processes that it makes stay here.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let enter_and_work = || {
-            if let Some(namespace) = &self.namespace {
-                setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace")?;
-            }
-            work()
-        };
+        let enter_and_work = || self.enter().and_then(|()| work());
         thread::scope(|scope| scope.spawn(enter_and_work).join().unwrap_or_else(|_| bail!("the thread panicked")))
+    }
+
+    /// Moves the calling thread here for good.
+    pub fn enter(&self) -> Result<()> {
+        let Some(namespace) = &self.namespace else { return Ok(()) };
+        setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace")
     }
 
     /// Runs lines of ip(8) here.

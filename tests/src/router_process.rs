@@ -1,7 +1,7 @@
 //! A started `sni-router run`, seen from outside: its endpoints, its log, its processes. Ends all of them when dropped.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -198,7 +198,7 @@ impl RouterProcess {
 
     /// What all processes wrote to their standard output.
     pub fn stdout(&self) -> Result<String> {
-        std::fs::read_to_string(self.scratch.join("stdout")).context("read the standard output")
+        fs::read_to_string(self.scratch.join("stdout")).context("read the standard output")
     }
 
     /// The supervisor.
@@ -286,13 +286,13 @@ fn spawn_by(mut command: Command, scratch: &Scratch, written: &Written, filter: 
 /// The router's program in the scenario's folder, and the terminator's beside it.
 fn copy_programs(scratch: &Scratch) -> Result<PathBuf> {
     let folder = scratch.join("bin");
-    std::fs::create_dir(&folder).context("folder for the programs")?;
+    fs::create_dir(&folder).context("folder for the programs")?;
     let program = binaries::sni_router()?;
     for (name, from) in [("sni-router", program), ("sni-terminator", binaries::beside_us("sni-terminator")?)] {
         let to = folder.join(name);
         // Without a copy of hundreds of megabytes, where the folders are on one file system.
-        if std::fs::hard_link(&from, &to).is_err() {
-            std::fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
         }
     }
     Ok(folder.join("sni-router"))
@@ -302,7 +302,7 @@ fn copy_programs(scratch: &Scratch) -> Result<PathBuf> {
 fn give_all(path: &Path, uid: u32) -> Result<()> {
     chown(path, Some(uid), Some(uid)).with_context(|| format!("give {} to uid {uid}", path.display()))?;
     if path.is_dir() && !path.ends_with("bin") {
-        for entry in std::fs::read_dir(path).with_context(|| format!("list {}", path.display()))? {
+        for entry in fs::read_dir(path).with_context(|| format!("list {}", path.display()))? {
             give_all(&entry?.path(), uid)?;
         }
     }
@@ -322,6 +322,22 @@ impl Drop for RouterProcess {
             let _ = send_signal(child, Signal::SIGKILL);
         }
     }
+}
+
+/// Stops one process until it gets a SIGCONT, and waits until it does nothing any more: its threads stop one after the other,
+/// each when it is scheduled next (signal(7), and kernel/signal.c, do_signal_stop).
+pub fn suspend(pid: Pid) -> Result<()> {
+    send_signal(pid, Signal::SIGSTOP)?;
+    eventually(PATIENCE, "all threads are stopped", || all_stopped(pid).ok().filter(|stopped| *stopped).map(drop))
+}
+
+fn all_stopped(pid: Pid) -> Result<bool> {
+    let mut stopped = true;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        stopped &= status.lines().any(|line| line.starts_with("State:\tT"));
+    }
+    Ok(stopped)
 }
 
 /// Sends one process a signal.

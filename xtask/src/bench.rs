@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: sni-router beside its peers, its data paths beside each other, its handshakes beside the peers', a
-//! flood, or the micro benches.
+//! flood, reloads, or the micro benches.
 
 use std::process::Command;
 
@@ -38,6 +38,12 @@ enum Kind {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Reloads of 100,000 tenants on a running router, from the change of the file to the first connection by it
+    Reloads {
+        /// For the program that measures: see `cargo xtask bench reloads -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// TLS handshakes, full and resumed, beside the same rustls in one process and the peers
     Handshakes {
         /// For the program that measures: see `cargo xtask bench handshakes -- --help`
@@ -54,6 +60,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         Some(Kind::Handshakes { rest }) => ("handshakes", rest),
         Some(Kind::Datapath { rest }) => ("side-by-side", rest),
         Some(Kind::Flood { rest }) => ("flood", rest),
+        Some(Kind::Reloads { rest }) => ("reloads", rest),
         None if arguments.terminators => ("terminators", &arguments.rest),
         None => ("side-by-side", &arguments.rest),
     };

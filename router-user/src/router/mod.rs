@@ -36,7 +36,7 @@ use ::connection::{AccessLog, Drain, descriptors};
 use config::{AccessLogPath, Config};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::hand_over::HandOver;
 use self::lifetime::{Authority, Signals};
@@ -74,6 +74,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
 
     if let Err(error) = descriptors::raise_limit() {
         warn!(%error, "the soft limit of open files stays as it is");
+    }
+    if let Err(error) = descriptors::make_room(DESCRIPTORS) {
+        debug!(%error, "make room for descriptors");
     }
     // All that may need root happens here, and nothing else.
     let (mut listening, is_aside) = match &authority {
@@ -134,6 +137,9 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     info!("drained");
     Ok(())
 }
+
+/// Two for each relayed connection: what is beyond makes everybody wait for a moment. A megabyte of the kernel's memory.
+const DESCRIPTORS: u32 = 1 << 17;
 
 type WorkerThread = std::thread::JoinHandle<io::Result<()>>;
 

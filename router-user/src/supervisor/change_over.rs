@@ -52,7 +52,6 @@ impl Reloader {
                     if bound.admin.is_some() && (sockets.admin_is_fresh || sockets.admin.is_none()) {
                         manager.forget_admin();
                     }
-                    manager.keep(&sockets);
                     *bound = sockets;
                     Change::Aside { aside, sockets: ListeningSockets::default(), fields }
                 }
@@ -83,6 +82,8 @@ impl Reloader {
                 self.router_is_behind = replaced.is_err();
                 match replaced {
                     Ok(handing_over) => {
+                        // Not earlier: systemd drops a socket that does not listen (EPOLLHUP; sd_pid_notify_with_fds(3), FDPOLL).
+                        self.seat.sockets.with(|bound| self.manager.keep(bound));
                         let _ = handing_over.await;
                         self.runtime_dir.add_tenants(&self.config)?;
                         Ok(())

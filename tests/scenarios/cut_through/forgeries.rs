@@ -2,10 +2,14 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::sys::socket::{MsgFlags, sendto};
 use socket2::{Domain, Protocol, Socket, Type};
 use tests::hello::Hello;
+use tests::network::Network;
 use tests::patience::{PATIENCE, eventually};
 use tests::segment::{ACK, FIN, RST, SYN, Segment};
 
@@ -33,6 +37,40 @@ fn blind_resets_fins_and_syns_of_the_backend_end_nothing() {
             })
             .unwrap();
     });
+}
+
+#[test]
+fn segments_with_a_vlan_tag_are_of_another_network() {
+    let Some(site) = Site::new("tagged segments", "CutThrough") else { return };
+    outlives(&site, |client| {
+        site.at_client(|| {
+            let (from, to) = (ipv4(client), ipv4(site.address()));
+            tagged(&site.network, from, to);
+            // Behind them on the same link, so that the others have arrived when these have.
+            forge(from, to, &[RST, RST | ACK, FIN | ACK, SYN]);
+        });
+    });
+    let judged = site.metrics().sum(VERDICTS, &[("verdict", "not_believed")]);
+    assert!(judged <= FORGERIES as f64, "{judged} segments were judged: also some of another network");
+}
+
+/// Frames with an 802.1Q tag, as a trunk brings them, whose segments have the flow's addresses and ports.
+fn tagged(network: &Network, from: SocketAddrV4, to: SocketAddrV4) {
+    let link = |interface: &str| {
+        let of_it =
+            |found: InterfaceAddress| (found.interface_name == interface).then_some(*found.address?.as_link_addr()?);
+        getifaddrs().unwrap().find_map(of_it).unwrap()
+    };
+    let own = link("to-router");
+    let routers = network.router.run(|| Ok(link("to-client").addr().unwrap())).unwrap();
+    let ethernet = [&routers[..], &own.addr().unwrap(), &[0x81, 0, 0, VLAN, 0x08, 0]].concat();
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+    for round in 0..10 * FORGERIES {
+        let sequence = (round as u32).wrapping_mul(1_664_525);
+        let segment = Segment { sequence, acknowledgement: sequence, flags: RST | ACK, ..Segment::default() };
+        let frame = [&ethernet[..], &segment.packet(from, to)].concat();
+        sendto(socket.as_raw_fd(), &frame, &own, MsgFlags::empty()).unwrap();
+    }
 }
 
 /// Forges while the kernel carries a connection of which nothing but the plan has been sent; all the rest arrives.
@@ -73,4 +111,6 @@ fn ipv4(address: SocketAddr) -> SocketAddrV4 {
 }
 
 const FORGERIES: usize = 400;
+/// The number of the VLAN.
+const VLAN: u8 = 7;
 const IPPROTO_RAW: i32 = 255;

@@ -17,7 +17,7 @@ use tests::hello::Hello;
 use tests::network::Network;
 use tests::patience::{PATIENCE, eventually};
 use tests::raw_tcp::RawTcp;
-use tests::router_process::{RouterProcess, send_signal};
+use tests::router_process::{RouterProcess, send_signal, suspend};
 use tests::setup::{Setup, Tenant};
 
 use super::plan::{Plan, Turn};
@@ -171,7 +171,7 @@ fn counted(site: &Site, reason: &str) {
 /// The kernel accepts for it, acknowledges and keeps what comes.
 fn while_the_router_stands_still(site: &Site, work: impl FnOnce() -> Result<TcpStream> + Send) -> TcpStream {
     let router = site.router.router_pid().unwrap();
-    send_signal(router, Signal::SIGSTOP).unwrap();
+    suspend(router).unwrap();
     let client = site.network.client.run(|| {
         let client = work()?;
         client.set_read_timeout(Some(PATIENCE))?;

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use tests::hello::Hello;
 use tests::patience::PATIENCE;
 use tests::raw_client::RawClient;
-use tests::router_process::send_signal;
+use tests::router_process::{send_signal, suspend};
 use tests::shortage::{FewDescriptors, ensure_no_busy_loop};
 
 use super::scene::{Scene, passthrough};
@@ -35,7 +35,7 @@ fn stopped(
     limit: impl FnOnce() -> Option<FewDescriptors>,
 ) -> tests::metrics::Metrics {
     let (router, terminator) = (scene.router.router_pid().unwrap(), scene.router.terminator_pid("acme").unwrap());
-    send_signal(terminator, Signal::SIGSTOP).unwrap();
+    suspend(terminator).unwrap();
     let limit = limit();
     let hello = Hello::named(TERMINATE).records();
     let waiting: Vec<_> = (0..clients)

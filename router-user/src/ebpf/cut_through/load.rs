@@ -60,7 +60,7 @@ impl Loaded {
             let message = "no port is outside of net.ipv4.ip_local_port_range or in net.ipv4.ip_local_reserved_ports";
             return Err(Unavailable::of_call(message, io::Error::from_raw_os_error(libc::ENOSPC)));
         }
-        attacher.look()?;
+        attacher.look_and_tell()?;
         Ok(Self { maps: Maps::Attached(attacher), others, ownership })
     }
 

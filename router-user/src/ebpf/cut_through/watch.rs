@@ -32,7 +32,7 @@ impl Watch {
         if !self.changes.heard() {
             return;
         }
-        if let Err(error) = self.attacher.look() {
+        if let Err(error) = self.attacher.look_and_tell() {
             warn!("cut-through: {error}");
         }
         self.state.set_merging(self.attacher.merging().collect());

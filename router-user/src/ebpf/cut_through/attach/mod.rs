@@ -64,12 +64,13 @@ impl Attacher {
         self.way = Way::Clsact;
     }
 
-    /// Attaches to the interfaces that are new, and forgets those that are gone.
-    pub(super) fn look(&mut self) -> Result<(), Unavailable> {
+    /// Attaches to the interfaces that are new, whose names it gives, and forgets those that are gone.
+    pub(super) fn look(&mut self) -> Result<Vec<String>, Unavailable> {
         let found = interfaces::list().map_err(|error| Unavailable::of_call("list the interfaces", error))?;
         if let Way::PinnedTcx(folder) = &self.way {
             tcx::remove_stale_pins(folder, &found);
         }
+        let mut new = Vec::new();
         self.interfaces.retain(|index, _| found.iter().any(|interface| interface.index == *index));
         for interface in found.into_iter().filter(|interface| interface.ethernet) {
             if let Some(known) = self.interfaces.get_mut(&interface.index) {
@@ -78,12 +79,20 @@ impl Attacher {
             }
             match self.attach(&interface) {
                 Ok(links) => {
-                    info!(interface = interface.name, "cut-through: attached");
+                    new.push(interface.name.clone());
                     self.interfaces.insert(interface.index, Attached { interface, _links: links });
                 }
                 // One that vanishes meanwhile, or that another program does not let us have, leaves the others.
                 Err(error) => warn!(interface = interface.name, %error, "cut-through: interface left out"),
             }
+        }
+        Ok(new)
+    }
+
+    /// The same on the host, where somebody may want to know of it.
+    pub(super) fn look_and_tell(&mut self) -> Result<(), Unavailable> {
+        for interface in self.look()? {
+            info!(interface, "cut-through: attached");
         }
         Ok(())
     }
