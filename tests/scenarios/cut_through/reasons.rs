@@ -76,15 +76,14 @@ fn a_backend_that_speaks_first() {
     let address = (network.backend.address(), 0).into();
     let backend = network.backend.run(|| Server::start_on(address, greet)).unwrap();
     let site = Site::on(network, cut_through_with("first.test", backend.address()), RouterProcess::start);
-    // A backend can speak once it has the handshake's last acknowledgement, which waits for the hello, but not for ever. So
-    // the router stands still now and then, between the dial's two steps among others.
+    // The greeting has to come between two steps of the router: it stands still now and then.
     let router = site.router.router_pid().unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 send_signal(router, Signal::SIGSTOP).unwrap();
-                thread::sleep(LONGER_THAN_A_DELAYED_ACKNOWLEDGEMENT);
+                thread::yield_now();
                 send_signal(router, Signal::SIGCONT).unwrap();
                 thread::sleep(Duration::from_micros(300));
             }
@@ -264,5 +263,3 @@ const RTAX_FEATURE_TCP_USEC_TS: u32 = 1 << 4;
 const PLAN: Plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 1000 };
 /// Room for one address, then the end of the list (RFC 791 section 3.1).
 const RECORD_ROUTE: [u8; 8] = [7, 7, 4, 0, 0, 0, 0, 0];
-/// TCP_DELACK_MAX (include/net/tcp.h) is 200 ms.
-const LONGER_THAN_A_DELAYED_ACKNOWLEDGEMENT: Duration = Duration::from_millis(250);

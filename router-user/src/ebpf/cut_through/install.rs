@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use connection::{DialError, acknowledge_with_first_bytes, dial, dial_with};
+use connection::{DialError, dial, dial_with};
 use router_common::cut_through::{CLIENT, Sighting};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
@@ -223,7 +223,9 @@ impl CutThrough {
         };
         let socket = if any.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
-        acknowledge_with_first_bytes(&socket)?;
+        // The handshake is acknowledged at once, not with the hello: what the client has sent behind it may be there first, and a
+        // host that has not heard of the handshake's end answers it so that it then refuses the hello (tcp_check_req,
+        // net/ipv4/tcp_minisocks.c: an echoed timestamp that no SYN-ACK had).
         socket.bind(any)?;
         // Out of the range that the kernel takes, the client's limit is none for anybody (net/ipv4/tcp.c).
         if (88..=32_767).contains(&candidate.shape.maximum_segment) {
