@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -34,6 +36,24 @@ pub async fn dial_announced(address: SocketAddr, timeout: Duration, header: &[u8
     // A new connection's send buffer takes far more than a header has.
     backend.write_all(header).await.map_err(|source| DialError::new(address, source))?;
     Ok(backend)
+}
+
+/// The same for a caller that sends more at once: see [`acknowledge_with_first_bytes`].
+pub async fn dial_and_go_on(address: SocketAddr, timeout: Duration, header: &[u8]) -> Result<TcpStream, DialError> {
+    let failed = |source| DialError::new(address, source);
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    acknowledge_with_first_bytes(&socket).map_err(failed)?;
+    socket.set_nodelay(true).map_err(failed)?;
+    let mut backend = dial_with(socket, address, timeout).await?;
+    backend.write_all(header).await.map_err(failed)?;
+    Ok(backend)
+}
+
+/// Before connect(2): what ends the handshake is not a packet of its own but part of the first one with bytes, which
+/// spares the hosts, and all between them, a packet of each connection (net/ipv4/tcp_input.c,
+/// tcp_rcv_synsent_state_process). For callers that have those bytes: the kernel waits for them, 200 ms at most.
+pub fn acknowledge_with_first_bytes(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_quickack(false)
 }
 
 /// Why a backend could not be connected to.

@@ -46,7 +46,8 @@ pub async fn say_and_close(mut client: impl AsyncRead + AsyncWrite + Unpin, word
 }
 
 async fn discard_until_closed(client: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut scrap = [0; 4096];
+    // Not part of every connection's task, hardly one of which comes this far.
+    let mut scrap = vec![0; 4096];
     let mut budget = DISCARD_LIMIT;
     while budget > 0 {
         match client.read(&mut scrap).await? {

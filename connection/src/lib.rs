@@ -27,7 +27,7 @@ pub mod silence;
 pub use access_log::{AccessLine, AccessLog, AccessLogFile};
 pub use backends::{Backends, Lease};
 pub use connection_id::ConnectionId;
-pub use dial::{DialError, dial, dial_announced, dial_with};
+pub use dial::{DialError, acknowledge_with_first_bytes, dial, dial_and_go_on, dial_announced, dial_with};
 pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use farewell::Alert;
 pub use limits::Limits;

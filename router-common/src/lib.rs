@@ -26,16 +26,28 @@ pub const SETS: &[ProgramSet] = &[steer::SET, cut_through::SET];
 
 /// A number that changes with these sizes, offsets and constants (FNV-1a over their bytes).
 pub const fn layout(numbers: &[usize]) -> u32 {
-    let mut hash: u32 = 0x811C_9DC5;
+    let mut hash = EMPTY;
     let mut index = 0;
     while index < numbers.len() {
-        let bytes = (numbers[index] as u64).to_le_bytes();
-        let mut byte = 0;
-        while byte < bytes.len() {
-            hash = (hash ^ bytes[byte] as u32).wrapping_mul(0x0100_0193);
-            byte += 1;
-        }
+        hash = with(hash, numbers[index]);
         index += 1;
     }
     hash
 }
+
+/// The same for a name, as which flows keep it: the kernel has numbers, not names.
+pub fn name_hash(name: &str) -> u32 {
+    name.bytes().fold(EMPTY, |hash, byte| with(hash, byte as usize))
+}
+
+const fn with(mut hash: u32, number: usize) -> u32 {
+    let bytes = (number as u64).to_le_bytes();
+    let mut byte = 0;
+    while byte < bytes.len() {
+        hash = (hash ^ bytes[byte] as u32).wrapping_mul(0x0100_0193);
+        byte += 1;
+    }
+    hash
+}
+
+const EMPTY: u32 = 0x811C_9DC5;

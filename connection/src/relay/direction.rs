@@ -214,7 +214,26 @@ impl Direction {
             return Poll::Ready(Ok(()));
         }
         self.gears.read(length);
-        self.pass_on(task, sink, buffer.get(..length).unwrap_or_default())
+        // An end that is known already costs no further look, and leaves in the packet of the last bytes.
+        let next = match (source.tcp(), buffer.get_mut(length..)) {
+            (Some(_), Some(room)) if !room.is_empty() => source.poll_read(task, room),
+            _ => Poll::Pending,
+        };
+        match next {
+            Poll::Ready(Ok(0)) => {
+                self.stage = Stage::Ending;
+                self.pass_on(task, sink, buffer.get(..length).unwrap_or_default(), Side::poll_write_last)
+            }
+            Poll::Ready(Ok(more)) => {
+                self.pass_on(task, sink, buffer.get(..length + more).unwrap_or_default(), Side::poll_write)
+            }
+            Poll::Ready(Err(error)) => {
+                // What came before is the sink's all the same, as far as it takes it now.
+                let _ = self.pass_on(task, sink, buffer.get(..length).unwrap_or_default(), Side::poll_write)?;
+                Poll::Ready(Err(Failure::Source(error)))
+            }
+            Poll::Pending => self.pass_on(task, sink, buffer.get(..length).unwrap_or_default(), Side::poll_write),
+        }
     }
 
     /// None when this load has to be copied.
@@ -235,7 +254,7 @@ impl Direction {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Ok(Intake::Buffered(length))) => {
-                self.pass_on(task, sink, buffer.get(..length).unwrap_or_default())
+                self.pass_on(task, sink, buffer.get(..length).unwrap_or_default(), Side::poll_write)
             }
             Poll::Ready(Ok(Intake::End)) => {
                 self.stage = Stage::Ending;
@@ -258,11 +277,17 @@ impl Direction {
     }
 
     /// Writes what was read into the worker's buffer; what the sink does not take becomes this direction's own.
-    fn pass_on(&mut self, task: &mut Context<'_>, sink: &mut impl Side, bytes: &[u8]) -> Poll<Result<(), Failure>> {
+    fn pass_on<S: Side>(
+        &mut self,
+        task: &mut Context<'_>,
+        sink: &mut S,
+        bytes: &[u8],
+        poll_write: impl Fn(&mut S, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<Result<(), Failure>> {
         self.taken += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() {
-            match sink.poll_write(task, rest) {
+            match poll_write(sink, task, rest) {
                 Poll::Ready(written) => {
                     let length = written.map_err(Failure::Sink)?;
                     self.count_delivered(length).map_err(Failure::Sink)?;
@@ -312,81 +337,4 @@ enum Undelivered {
 const TURN: usize = 16;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::relay::RelayPolicy;
-
-    /// Gives for ever and takes everything.
-    struct Endless {
-        reads: usize,
-    }
-
-    impl Side for Endless {
-        fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-            self.reads += 1;
-            Poll::Ready(Ok(buffer.len()))
-        }
-        fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            Poll::Ready(Ok(bytes.len()))
-        }
-        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-        fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-        fn tcp(&self) -> Option<&TcpStream> {
-            None
-        }
-    }
-
-    #[test]
-    fn a_turn_ends_though_there_is_more() {
-        let context = RelayContext::new(RelayPolicy::Auto);
-        let mut direction = Direction::new(&context);
-        let (mut source, mut sink) = (Endless { reads: 0 }, Endless { reads: 0 });
-        let mut task = Context::from_waker(std::task::Waker::noop());
-        let pumped = direction.pump(&mut task, &mut source, &mut sink, &context).unwrap();
-        assert_eq!((pumped, source.reads), (Pumped::Yielding, TURN));
-    }
-
-    #[test]
-    fn a_leftover_is_as_large_as_what_is_left_and_goes_when_it_is_sent() {
-        /// Takes this much and blocks.
-        struct Narrow(usize);
-        impl Side for Narrow {
-            fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-                Poll::Pending
-            }
-            fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-                let length = bytes.len().min(self.0);
-                self.0 -= length;
-                if length == 0 { Poll::Pending } else { Poll::Ready(Ok(length)) }
-            }
-            fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Poll::Ready(Ok(()))
-            }
-            fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Poll::Ready(Ok(()))
-            }
-            fn tcp(&self) -> Option<&TcpStream> {
-                None
-            }
-        }
-        let context = RelayContext::new(RelayPolicy::Copy);
-        let mut direction = Direction::new(&context);
-        let (mut source, mut sink) = (Endless { reads: 0 }, Narrow(60_000));
-        let mut task = Context::from_waker(std::task::Waker::noop());
-        assert_eq!(direction.pump(&mut task, &mut source, &mut sink, &context).unwrap(), Pumped::Waiting);
-        let size = crate::relay::context::BUFFER_BYTES;
-        assert!(
-            matches!(&direction.undelivered, Undelivered::Leftover { bytes, sent: 0 } if bytes.len() == size - 60_000)
-        );
-        assert_eq!((source.reads, direction.delivered()), (1, 60_000));
-        sink.0 = size - 60_000;
-        let mut silent = Narrow(0);
-        assert_eq!(direction.pump(&mut task, &mut silent, &mut sink, &context).unwrap(), Pumped::Waiting);
-        assert!(matches!(direction.undelivered, Undelivered::Nothing));
-        assert_eq!(direction.delivered(), size as u64);
-    }
-}
+mod tests;

@@ -14,6 +14,10 @@ pub(super) trait Side {
     /// Zero bytes are the end.
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// The same for bytes with which the stream ends: what was written may wait for the shutdown that follows.
+    fn poll_write_last(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(context, bytes)
+    }
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// The connection, where its bytes are the ones to relay, so that they can be spliced.
@@ -29,7 +33,11 @@ impl Side for TcpSide<'_> {
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        poll_send(self.0, context, bytes)
+        poll_send(self.0, context, bytes, SendFlags::NOSIGNAL)
+    }
+
+    fn poll_write_last(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        poll_send(self.0, context, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -94,12 +102,17 @@ pub(super) fn poll_recv(socket: &TcpStream, context: &mut Context<'_>, buffer: &
 
 /// Sends what fits. Less than everything means that the socket's queue is full, so writability is cleared in the same
 /// step.
-pub(super) fn poll_send(socket: &TcpStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+pub(super) fn poll_send(
+    socket: &TcpStream,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+    flags: SendFlags,
+) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_write_ready(context))?;
         let mut sent = None;
         let tried = socket.try_io(Interest::WRITABLE, || {
-            let length = send(socket, bytes, SendFlags::NOSIGNAL)?;
+            let length = send(socket, bytes, flags)?;
             sent = Some(length);
             if length < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });

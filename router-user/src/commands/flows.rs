@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::Path;
 
 use config::Config;
+use router_common::name_hash;
 
 use super::load;
-use crate::ebpf::cut_through::{CarriedFlow, end, list, name_hash};
+use crate::ebpf::cut_through::{CarriedFlow, end, list};
 use crate::failure::Failure;
 
 /// Prints one line for each, of all tenants or of one; or resets both ends of each.

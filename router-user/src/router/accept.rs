@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,14 +29,18 @@ pub(super) async fn accept_loop(
 ) {
     let permits = listening.permits();
     let mut short_of_resources = false;
+    let mut draining = pin!(worker.shared.drain.draining());
+    let mut handed_over = pin!(worker.shared.hand_over.begun());
     loop {
-        // Neither branch loses anything when it is dropped: accept(2) happens in the poll that returns.
+        // Whoever waits is served first; the runtime makes `accept` pause now and then, so that the others have their turn.
+        // It loses nothing when it is dropped: accept(2) happens in the poll that returns.
         let accepted = tokio::select! {
+            biased;
             accepted = accept(&socket, &permits) => accepted,
-            () = worker.shared.drain.draining() => break,
+            () = &mut draining => break,
             _ = &mut closed => break,
             // The queue is the next process's, whose sockets are the same.
-            () = worker.shared.hand_over.begun() => return,
+            () = &mut handed_over => return,
         };
         match accepted {
             Ok(connection) => {

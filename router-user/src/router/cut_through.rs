@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_announced};
+use ::connection::{AccessLine, AccessLog, ConnectionId, DialError, dial_and_go_on};
 use config::{ClientAddress, Config, DataPath, Tenant};
+use router_common::name_hash;
 use rustix::thread::CapabilitySet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -21,7 +22,7 @@ use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
     Adopted, AdoptedEnd, Candidate, CutThrough, CuttingThrough, Described, Dialled, Fallback, FlowEnd, Identity, Known,
-    Loaded, NotCut, Place, Trust, name_hash,
+    Loaded, NotCut, Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
@@ -182,7 +183,7 @@ pub(super) async fn dial<'w>(
             sent.map_err(|source| DialError::new(backend, source))?;
             Ok(Connected::Prepared(cut_through, dialled))
         }
-        None => Ok(Connected::Plain(dial_announced(backend, time_limit, header).await?)),
+        None => Ok(Connected::Plain(dial_and_go_on(backend, time_limit, header).await?)),
     }
 }
 

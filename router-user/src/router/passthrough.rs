@@ -3,6 +3,7 @@
 
 use std::net;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,7 +106,8 @@ pub(super) async fn serve(
     drop(arrival);
     prepare(settings, &stream, &backend);
     let terms = Terms::of(settings, Some(lease.address()));
-    relay(worker, terms, counters, (stream, backend), Progress::default(), record).await;
+    // Apart, so that connections that the kernel carries have no room for it.
+    Box::pin(relay(worker, terms, counters, (stream, backend), Progress::default(), record)).await;
     None
 }
 
@@ -202,8 +204,9 @@ async fn relay(
     mut record: AccessRecord<'_>,
 ) {
     let end = loop {
-        let forced = worker.shared.drain.forced_after(terms.drain_timeout);
-        let hand_over = worker.shared.hand_over.begun();
+        // By reference: a future that is passed on by value has a place at every step of the way.
+        let forced = pin!(worker.shared.drain.forced_after(terms.drain_timeout));
+        let hand_over = pin!(worker.shared.hand_over.begun());
         let (context, traffic) = (&worker.relay, &counters.traffic);
         let relayed =
             relay_tcp_until(context, connections, progress, terms.idle_timeout, traffic, forced, hand_over).await;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ::connection::{DialError, dial_with};
+use ::connection::{DialError, acknowledge_with_first_bytes, dial_with};
 use config::Config;
 use rustix::thread::{CapabilitySet, capabilities};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -49,6 +49,7 @@ fn socket(client: IpAddr, backend: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_nonblocking(true)?;
     set_transparent(&socket, backend.is_ipv6())?;
     set_bind_address_no_port(&socket)?;
+    acknowledge_with_first_bytes(&socket)?;
     socket.bind(&SocketAddr::new(client, 0).into())?;
     Ok(TcpSocket::from_std_stream(socket.into()))
 }

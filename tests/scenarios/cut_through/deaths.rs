@@ -44,11 +44,22 @@ fn two_ends_that_are_silent_under_the_relay() {
 
 #[test]
 fn a_router_that_dies_before_the_backend_has_the_hello_ends_the_connection() {
-    let Some(site) = Site::new("a crash inside the hello window", "CutThrough") else { return };
     // Handshakes pass and payload does not: longer than 100 bytes (BPF_LEN and BPF_JGT of classic BPF).
-    let program = "4,128 0 0 0,37 0 1 100,6 0 0 2,6 0 0 0";
+    dead_while_opening("ingress", "4,128 0 0 0,37 0 1 100,6 0 0 2,6 0 0 0");
+}
+
+#[test]
+fn a_router_that_dies_before_it_knows_of_the_backends_acknowledgement_ends_the_connection() {
+    // The backend's bare acknowledgements get lost (a byte of the packet and BPF_JEQ of classic BPF; TCP's flags).
+    dead_while_opening("egress", "4,48 0 0 47,21 0 1 16,6 0 0 2,6 0 0 0");
+}
+
+/// The router is killed while it owes the backend hellos, for all it knows: `program` drops what would tell it otherwise,
+/// where packets arrive at the backend or where they leave.
+fn dead_while_opening(hook: &str, program: &str) {
+    let Some(site) = Site::new("a crash inside the hello window", "CutThrough") else { return };
     tc(&site.network.backend, &["qdisc", "add", "dev", "to-router", "clsact"]);
-    let filter = ["filter", "add", "dev", "to-router", "ingress", "bpf", "da", "bytecode", program];
+    let filter = ["filter", "add", "dev", "to-router", hook, "bpf", "da", "bytecode", program];
     tc(&site.network.backend, &filter);
     let hello = Hello::named(NAME).padded(500).records();
     let ends = site.at_client(|| open(site.address(), &hello, CONNECTIONS)).unwrap();
@@ -70,7 +81,7 @@ fn a_router_that_dies_before_the_backend_has_the_hello_ends_the_connection() {
     let failures = std::mem::take(&mut *site.failures.lock().unwrap());
     assert!(failures.iter().all(|failure| failure.contains("reset by peer")), "{failures:#?}");
 
-    tc(&site.network.backend, &["filter", "del", "dev", "to-router", "ingress"]);
+    tc(&site.network.backend, &["filter", "del", "dev", "to-router", hook]);
     site.network.router.run(|| site.router.wait_until_ready()).unwrap();
     let plan = Plan { number: 1, turn: Turn::BackendFirst, client_to_backend: 1000, backend_to_client: 1000 };
     site.run(site.address(), NAME, 1, std::iter::once(plan));

@@ -76,11 +76,7 @@ impl CutThrough {
         let local = canonical(client.local_addr()?);
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
-        // Before the sighting: the program does not look at SYNs with options, but at an older one from the same port.
-        if raw::has_ip_options(client) {
-            return Err(Fallback::IpOptions);
-        }
-        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or(Fallback::ClientNotSeen)?;
+        let sighting = self.state.sighting(&record::key(peer, local))?.ok_or_else(|| not_seen(client))?;
         self.untouched(sighting)?;
         Ok(Candidate { client: peer, local, shape, sighting })
     }
@@ -227,6 +223,9 @@ impl CutThrough {
         };
         let socket = if any.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
+        // The handshake is acknowledged at once, not with the hello: what the client has sent behind it may be there first, and a
+        // host that has not heard of the handshake's end answers it so that it then refuses the hello (tcp_check_req,
+        // net/ipv4/tcp_minisocks.c: an echoed timestamp that no SYN-ACK had).
         socket.bind(any)?;
         // Out of the range that the kernel takes, the client's limit is none for anybody (net/ipv4/tcp.c).
         if (88..=32_767).contains(&candidate.shape.maximum_segment) {
@@ -271,7 +270,7 @@ impl CutThrough {
         eligibility::both(&client_side.info, &backend_info)?;
         // What was seen may have been another connection's, of the same addresses and ports.
         if client_side.peers_syn() != client_side.sighting.sequence {
-            return Err(Fallback::ClientNotSeen);
+            return Err(not_seen(client));
         }
         if backend_side.own_syn() != backend_side.sighting.sequence {
             return Err(Fallback::BackendNotSeen);
@@ -282,6 +281,11 @@ impl CutThrough {
         }
         Ok((client_side, backend_side))
     }
+}
+
+/// Why the program has not seen the SYN of a client: it looks at none with IP options.
+fn not_seen(client: &TcpStream) -> Fallback {
+    if raw::has_ip_options(client) { Fallback::IpOptions } else { Fallback::ClientNotSeen }
 }
 
 /// Whether our TCP has anything of the backend.

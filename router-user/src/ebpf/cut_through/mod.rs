@@ -40,7 +40,7 @@ pub use self::inspect::{CarriedFlow, end, list};
 pub use self::install::{Attempt, Candidate, Dialled, NotCut};
 pub use self::load::{Loaded, Trust};
 pub use self::note::Known;
-pub use self::record::{Described, Identity, name_hash};
+pub use self::record::{Described, Identity};
 
 use self::shared::State;
 use super::Unavailable;

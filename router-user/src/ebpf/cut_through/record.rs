@@ -6,6 +6,7 @@ use std::time::Duration;
 use router_common::cut_through::{
     Address, BACKEND, CLEAR_ECN, CLIENT, Direction, Flow, FlowKey, LAST_AT, LifeStage, Note, Sighting,
 };
+use router_common::name_hash;
 
 use super::note::Known;
 use super::raw::{ConnectionInfo, ECN, contract_address};
@@ -103,12 +104,6 @@ impl Identity {
         let names = [name_hash(&known.listener), name_hash(&known.tenant)];
         Self { connection: note.connection, accepted_unix_ms: note.accepted_unix_ms, names }
     }
-}
-
-/// A record keeps numbers, not names.
-pub fn name_hash(name: &str) -> u32 {
-    let bytes: Vec<_> = name.bytes().map(usize::from).collect();
-    router_common::layout(&bytes)
 }
 
 /// The record. The client's bytes up to `client.numbers.receive` still have to be sent by our own TCP.
