@@ -100,6 +100,18 @@ impl Collector {
                 watch.look();
             }
         }
+        self.leave_notes();
+    }
+
+    /// Of flows whose ends this process has not heard of any more: the next one tells them.
+    fn leave_notes(&mut self) {
+        for (place, flow) in &mut self.live {
+            if flow.opening.is_none()
+                && let FlowNote::Here(note) = std::mem::replace(&mut flow.note, FlowNote::None)
+            {
+                self.notes.keep(*place, flow.generation, note);
+            }
+        }
     }
 
     fn has_left(&self) -> bool {
@@ -203,7 +215,8 @@ impl Collector {
             match opening.bring(&self.state, *place) {
                 Ok(false) => {
                     opening.vanish();
-                    // First, so that nobody adopts a flow without a name. One that has ended is told by this process.
+                    // First, so that nobody adopts a flow without a name. One that has ended is told by this process, as long as
+                    // it does not leave.
                     if !self.state.table.ended(*place)
                         && let FlowNote::Here(note) = std::mem::replace(&mut flow.note, FlowNote::None)
                     {
