@@ -21,7 +21,8 @@ use crate::two_tenants::{PASSTHROUGH, TERMINATE};
 #[test]
 fn a_storm_during_reloads_and_upgrades_notices_nothing() {
     let scene = Scene::start();
-    rage(&scene, || ());
+    let departures = rage(&scene, || ());
+    assert!(departures[ROUNDS - 1] < OF_A_FORMER_ROUTER, "former routers were there for {departures:?}");
     for number in of_each_round(scene.router.log(), &["took over from the former router"], "relayed=") {
         assert!(number >= LONG / 2, "{number} were handed over");
     }
@@ -37,11 +38,13 @@ fn a_storm_that_the_kernel_carries_notices_nothing() {
     network.router.set("ipv4/ip_local_port_range", "32768 60999").unwrap();
     let log = "accessLog: { path: \"-\", format: Json }";
     let scene = Scene::on(network, |setup| setup.line("dataPath: CutThrough").line(log));
-    rage(&scene, || {
+    let departures = rage(&scene, || {
         let metrics = || scene.network.router.run(|| scene.router.metrics()).ok();
         let flows = || metrics().map_or(0.0, |metrics| metrics.sum("sni_router_cut_through_flows", &[]));
         eventually(PATIENCE, "this router has the flows", || (flows() >= (LONG / 2) as f64).then_some(())).unwrap();
     });
+    // Not the slowest: beside other scenarios one of twenty took three seconds, while the kernel checked the next one's programs.
+    assert!(departures[ROUNDS / 2] < OF_A_FORMER_ROUTER, "former routers were there for {departures:?}");
     let is_passthrough = |line: &Value| line["tenant"] == "pinniped";
     let lines = || -> Vec<Value> {
         let text = scene.router.stdout().unwrap();
@@ -61,8 +64,9 @@ fn a_storm_that_the_kernel_carries_notices_nothing() {
     assert!(adopted.iter().skip(1).all(|flows| *flows >= LONG / 2), "{adopted:?}");
 }
 
-/// A round is a reload and an upgrade, `before_upgrade` between the two.
-fn rage(scene: &Scene, before_upgrade: impl Fn()) {
+/// A round is a reload and an upgrade, `before_upgrade` between the two. How long former routers were still there, the slowest
+/// last.
+fn rage(scene: &Scene, before_upgrade: impl Fn()) -> Vec<Duration> {
     let text = fs::read_to_string(scene.router.config_file()).unwrap();
     let (done, connections, open_now) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (router, address, client) = (&scene.router, scene.router.address(), &scene.client);
@@ -126,13 +130,12 @@ fn rage(scene: &Scene, before_upgrade: impl Fn()) {
     });
     assert!(connections.load(Ordering::SeqCst) >= SHORT);
     assert_eq!(router.log().with(&["took over from the former router"]).len(), ROUNDS);
-    // Not the slowest: other scenarios have the processors, too, and the kernel checks the programs of each new router.
-    departures.sort();
-    assert!(departures[ROUNDS / 2] < Duration::from_secs(2), "former routers were there for {departures:?}");
     eventually(PATIENCE, "former terminators end", || (terminators(router).len() == 1).then_some(())).unwrap();
     for trouble in ["ended unasked", "connections left", "is lost", "does not hand over", "takes no connections"] {
         assert!(router.log().with(&[trouble]).is_empty(), "{trouble}");
     }
+    departures.sort();
+    departures
 }
 
 /// The number behind `field` in each line with these words.
@@ -168,6 +171,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 const ROUNDS: usize = 20;
+const OF_A_FORMER_ROUTER: Duration = Duration::from_secs(2);
 const SHORT: u64 = 10_000;
 const LONG: u64 = 500;
 const BULK: u64 = 8;
