@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use router_common::cut_through::{BACKEND, FlowKey, Note};
+
 use super::adopt::ends;
 use super::flows::EndSender;
 use super::opening::Opening;
-use router_common::cut_through::{BACKEND, FlowKey, Note};
 
 /// A flow that was just switched, or one that a former process left.
 #[derive(Debug)]

@@ -223,8 +223,8 @@ impl CutThrough {
         };
         let socket = if any.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
-        // The handshake is acknowledged at once, not with the hello: what the client has sent behind it may be there first, and a
-        // host that has not heard of the handshake's end answers it so that it then refuses the hello (tcp_check_req,
+        // Not `acknowledge_with_first_bytes`: what the client has sent behind its hello may be there first, and a host that has
+        // not heard of the handshake's end answers it so that it then refuses the hello (tcp_check_req,
         // net/ipv4/tcp_minisocks.c: an echoed timestamp that no SYN-ACK had).
         socket.bind(any)?;
         // Out of the range that the kernel takes, the client's limit is none for anybody (net/ipv4/tcp.c).
