@@ -15,15 +15,17 @@ pub struct Log(PathBuf);
 impl Log {
     /// An empty log in a folder, and the file that its process is to write to.
     pub fn begin_in(folder: &Path) -> Result<(Self, File)> {
-        let named = || tempfile::Builder::new().prefix("log-").append(true).tempfile_in(folder)?.keep();
-        let (file, path) = named().with_context(|| format!("file for a log in {}", folder.display()))?;
+        let made = tempfile::Builder::new().prefix("log-").append(true).tempfile_in(folder);
+        let kept = made.and_then(|file| file.keep().map_err(|error| error.error));
+        let (file, path) = kept.with_context(|| format!("file for a log in {}", folder.display()))?;
         Ok((Self(path), file))
     }
 
     /// Every line so far.
     pub fn lines(&self) -> Vec<String> {
-        let text = fs::read(&self.0).unwrap_or_else(|error| panic!("read {}: {error}", self.0.display()));
-        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+        let text = fs::read(&self.0);
+        assert!(text.is_ok(), "{}: {text:?}", self.0.display());
+        String::from_utf8_lossy(&text.unwrap_or_default()).lines().map(str::to_owned).collect()
     }
 
     /// The lines that hold all of these words.
