@@ -1,11 +1,11 @@
 //! What a configuration makes of connections, and what is kept about its tenants and listeners. A policy never changes:
 //! a reload makes the next one, which takes over everything that stays.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::connection::{Backends, Limits};
 use config::{Config, Listener, Mode, Tenant};
+use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use super::permits::Permits;
@@ -79,6 +79,7 @@ impl Policy {
             }
         });
         let tenants = tenants.collect();
+        drop((before, after));
         let position = |listener: &Listener| self.config.listeners.iter().position(|known| known.name == listener.name);
         let sources = config.listeners.iter().map(|listener| {
             let known = position(listener).and_then(|known| self.sources[known].clone());

@@ -190,6 +190,7 @@ impl Reloader {
                 Coming::OnDemand => {}
             }
         }
+        drop(parts);
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
         if probes_others {
             // Nobody's connection waits for it.
