@@ -218,9 +218,11 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// From here on clients can connect.
+/// From here on clients can connect; their sockets have TCP_NODELAY from this one (net/core/sock.c, sk_clone).
 pub(crate) fn listen(socket: &TcpListener) -> io::Result<()> {
-    SockRef::from(socket).listen(BACKLOG)
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.listen(BACKLOG)
 }
 
 /// How many workers a router has.
@@ -279,6 +281,9 @@ const DEFER_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+
     use super::*;
 
     fn listener(address: &str) -> Listener {
@@ -295,6 +300,16 @@ mod tests {
         let ports: Vec<_> =
             Bound::bind(&probe, 3).unwrap().sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         assert!(ports.iter().all(|&port| port == ports[0] && port != 0));
+    }
+
+    #[test]
+    fn what_is_accepted_sends_without_delay() {
+        let socket = bind_one("127.0.0.1:0".parse().unwrap()).unwrap();
+        listen(&socket).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        client.write_all(b"hello").unwrap();
+        assert!(socket.accept().unwrap().0.nodelay().unwrap());
     }
 
     #[test]
@@ -354,9 +369,9 @@ mod tests {
         assert_eq!(more.bind_for(&config(1, &address, &admin)).unwrap().listeners[0].sockets.len(), 3);
         let elsewhere = now.bind_for(&config(1, &other, &other_admin)).unwrap();
         assert!(elsewhere.admin_is_fresh);
-        assert!(std::net::TcpStream::connect(&other).is_err(), "nobody is there to accept");
+        assert!(TcpStream::connect(&other).is_err(), "nobody is there to accept");
         elsewhere.listeners[0].listen().unwrap();
-        std::net::TcpStream::connect(&other).unwrap();
+        TcpStream::connect(&other).unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(now.bind_for(&config(1, &address, &taken.local_addr().unwrap().to_string())).is_err());
     }

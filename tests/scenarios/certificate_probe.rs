@@ -166,9 +166,10 @@ fn it_holds_nothing_and_may_do_nothing_else() {
         assert_eq!(metrics.sum("sni_router_certificate_prober_sandbox", &[("part", "own_uid")]), 1.0);
     }
     let files = processes::open_descriptors(prober).unwrap();
-    // All processes write to the same standard output.
-    let own = files.iter().filter(|file| file.starts_with(&*router.folder().to_string_lossy()));
-    assert!(own.clone().all(|file| file.ends_with("/stdout")), "{files:?}");
+    // All processes write to the same standard output and the same log.
+    let folder = router.folder().to_string_lossy();
+    let mut own = files.iter().filter_map(|file| file.strip_prefix(&*folder));
+    assert!(own.all(|file| file == "/stdout" || file.starts_with("/log-")), "{files:?}");
 }
 
 #[test]

@@ -1,34 +1,31 @@
-//! The lines that a started process writes, collected while it runs.
+//! The lines that a started process writes, read while it runs.
 
-use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::patience::eventually;
 
-/// All lines so far.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
+/// What a process and its children have written to one file. A file instead of a pipe: what was written is seen at once,
+/// without a reader that may be late.
+pub struct Log(PathBuf);
 
 impl Log {
-    /// Collects on a thread of its own until the other end is closed.
-    pub fn follow(source: impl Read + Send + 'static) -> Self {
-        let log = Self::default();
-        let lines = Arc::clone(&log.0);
-        thread::spawn(move || {
-            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
-        log
+    /// An empty log in a folder, and the file that its process is to write to.
+    pub fn begin_in(folder: &Path) -> Result<(Self, File)> {
+        let made = tempfile::Builder::new().prefix("log-").append(true).tempfile_in(folder);
+        let kept = made.and_then(|file| file.keep().map_err(|error| error.error));
+        let (file, path) = kept.with_context(|| format!("file for a log in {}", folder.display()))?;
+        Ok((Self(path), file))
     }
 
     /// Every line so far.
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let text = fs::read(&self.0);
+        assert!(text.is_ok(), "{}: {text:?}", self.0.display());
+        String::from_utf8_lossy(&text.unwrap_or_default()).lines().map(str::to_owned).collect()
     }
 
     /// The lines that hold all of these words.

@@ -267,20 +267,20 @@ fn spawn_with(
 }
 
 fn spawn_by(mut command: Command, scratch: &Scratch, written: &Written, filter: &str) -> Result<(Child, Log)> {
-    // A file instead of a pipe: lines of killed processes are not lost, and nobody waits for a reader.
+    // A file instead of a pipe, as for the log: lines of killed processes are not lost, and nobody waits for a reader.
     let stdout = File::options().create(true).append(true).open(scratch.join("stdout"));
-    let mut supervisor = command
+    let (log, stderr) = Log::begin_in(scratch.path())?;
+    let supervisor = command
         .args(["run", "--config"])
         .arg(&written.path)
         .env("SNI_ROUTER_LOG", filter)
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(stdout.context("file for the standard output")?)
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .spawn()
         .with_context(|| format!("start {}", command.get_program().display()))?;
-    let stderr = supervisor.stderr.take().context("the standard error is a pipe")?;
-    Ok((supervisor, Log::follow(stderr)))
+    Ok((supervisor, log))
 }
 
 /// The router's program in the scenario's folder, and the terminator's beside it.

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::folders::folders_on_the_way;
+use crate::seqpacket::register;
 
 /// Watches the folders of some files with inotify(7), which names no right that a confined process would lack.
 #[derive(Debug)]
@@ -27,8 +28,9 @@ pub struct Watch {
 impl Watch {
     /// Watches nothing yet. The error is why there is only polling.
     pub fn new() -> (Self, Option<io::Error>) {
-        let inotify =
-            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(io::Error::from).and_then(registered);
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+            .map_err(io::Error::from)
+            .and_then(|inotify| register(inotify, Interest::READABLE));
         let (inotify, error) = match inotify {
             Ok(inotify) => (Some(inotify), None),
             Err(error) => (None, Some(error)),
@@ -65,11 +67,6 @@ impl Watch {
             }
         }
     }
-}
-
-#[expect(deprecated, reason = "its safe successor is not out yet; an OwnedFd stays what it is for as long as it lives")]
-fn registered(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(inotify, Interest::READABLE)
 }
 
 /// Waits for events and forgets them. An error of read(2) is left to the polling.

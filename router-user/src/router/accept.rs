@@ -1,17 +1,22 @@
 //! The accept step: a permit first, then the connection, then a task of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::connection::serve;
+use super::lazy_stream::LazyStream;
 use super::live::{Live, LiveGuard};
 use super::outcome::Shortage;
 use super::permits::Permits;
@@ -24,7 +29,7 @@ use super::worker::Worker;
 pub(super) async fn accept_loop(
     worker: Rc<Worker>,
     mut listening: Listening,
-    socket: TcpListener,
+    socket: AsyncFd<OwnedFd>,
     mut closed: oneshot::Receiver<()>,
 ) {
     let permits = listening.permits();
@@ -81,21 +86,30 @@ impl Held {
     }
 }
 
-async fn accept(socket: &TcpListener, permits: &Permits) -> io::Result<Accepted> {
+/// The connection does not block, and is nothing that the runtime knows.
+async fn accept(socket: &AsyncFd<OwnedFd>, permits: &Permits) -> io::Result<Accepted> {
     let permit = permits.acquire().await.map_err(io::Error::other)?;
-    let (stream, client) = socket.accept().await?;
-    Ok((permit, stream, client))
+    let accept = |socket: &OwnedFd| Ok(acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?);
+    let (stream, client) = socket.async_io(Interest::READABLE, accept).await?;
+    let client = client.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
+    Ok((permit, stream.into(), client))
 }
 
 fn start(worker: &Rc<Worker>, listening: &mut Listening, (permit, stream, client): Accepted) {
     listening.refresh(worker.site());
     let (worker, listening) = (worker.clone(), listening.clone());
     let held = Held { source: None, _permit: Some(permit), _live: worker.live.enter() };
+    let stream = LazyStream::Unregistered(stream);
     tokio::task::spawn_local(async move { serve(&worker, listening, stream, client, held).await });
 }
 
 /// Closing a listening socket resets what waits in its queue and whose handshake has begun, so both are served first.
-async fn drain_accept_queue(worker: &Rc<Worker>, listening: &mut Listening, socket: &TcpListener, permits: &Permits) {
+async fn drain_accept_queue(
+    worker: &Rc<Worker>,
+    listening: &mut Listening,
+    socket: &AsyncFd<OwnedFd>,
+    permits: &Permits,
+) {
     let (patience, longest) = match worker.shared.steering.is_taken_over() {
         true => (HANDSHAKE_PATIENCE, LONGEST_TAKE_OVER),
         false => (QUEUE_PATIENCE, LONGEST_QUEUE),

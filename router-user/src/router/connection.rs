@@ -14,7 +14,8 @@ use tracing::debug;
 
 use super::accept::Held;
 use super::access::AccessRecord;
-use super::outcome::{ConnectionOutcome, HelloOutcome, Mode};
+use super::lazy_stream::LazyStream;
+use super::outcome::{ConnectionOutcome, HelloOutcome, Mode, Shortage};
 use super::peek::{Hello, PeekError};
 use super::proxy_header::{self, Addresses};
 use super::rejection::{Answer, Rejection};
@@ -51,7 +52,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// Where the client connected to, IPv4 as IPv4.
-    pub(super) fn local(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+    pub(super) fn local(&self, stream: &LazyStream) -> io::Result<SocketAddr> {
         if let Some(local) = self.told_local {
             return Ok(local);
         }
@@ -63,13 +64,13 @@ impl Arrival {
 /// A connection of which nothing has been read but a trusted sender's header.
 #[derive(Debug)]
 pub(super) struct Unread {
-    pub(super) stream: TcpStream,
+    pub(super) stream: LazyStream,
     pub(super) arrival: Arrival,
     pub(super) held: Held,
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, listening: Listening, stream: TcpStream, peer: SocketAddr, held: Held) {
+pub(super) async fn serve(worker: &Worker, listening: Listening, stream: LazyStream, peer: SocketAddr, held: Held) {
     let accepted = Instant::now();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let arrival = Arrival {
@@ -102,11 +103,14 @@ pub(super) async fn serve_unread(worker: &Worker, listening: Listening, unread: 
 
 /// The path, top to bottom. Gives the connection back, still unread, when it is to be handed over to another process.
 async fn walk(worker: &Worker, mut listening: Listening, unread: Unread) -> Option<Unread> {
-    let Unread { stream, mut arrival, mut held } = unread;
+    let Unread { mut stream, mut arrival, mut held } = unread;
     let listener = listening.settings();
     let trusted = listener.proxy_protocol_from.iter().any(|prefix| prefix.contains(&arrival.peer.ip()));
     if trusted && !arrival.is_header_taken {
-        match peek(worker, &arrival, proxy_header::take(&stream)).await {
+        let awaited = register(worker, stream)?;
+        let taken = peek(worker, &arrival, proxy_header::take(&awaited)).await;
+        stream = LazyStream::Registered(awaited);
+        match taken {
             Ok(addresses) => {
                 arrival.is_header_taken = true;
                 if let Some(Addresses { client, local }) = addresses {
@@ -131,7 +135,16 @@ async fn walk(worker: &Worker, mut listening: Listening, unread: Unread) -> Opti
             Err((rejection, reason)) => return refuse(worker, stream, record, rejection, reason.to_owned()).await,
         }
     }
-    let hello = match peek(worker, &arrival, listening.peeker().peek(&stream)).await {
+    let peeked = match listening.peeker().look(&stream) {
+        Some(peeked) => peeked.map_err(|error| NoHello::because_of(worker, error)),
+        None => {
+            let awaited = register(worker, stream)?;
+            let peeked = peek(worker, &arrival, listening.peeker().peek(&awaited)).await;
+            stream = LazyStream::Registered(awaited);
+            peeked
+        }
+    };
+    let hello = match peeked {
         Ok(hello) => hello,
         Err(NoHello::HandOver) => return Some(Unread { stream, arrival, held }),
         Err(NoHello::Refused(rejection, reason)) => return refuse(worker, stream, record, rejection, reason).await,
@@ -218,6 +231,40 @@ enum NoHello {
     HandOver,
 }
 
+impl NoHello {
+    /// Counts it.
+    fn because_of(worker: &Worker, error: PeekError) -> Self {
+        let reason = error.to_string();
+        let (outcome, rejection) = match error {
+            PeekError::Malformed(why) => (HelloOutcome::Malformed, Rejection::of_malformed(&why)),
+            PeekError::NotTls(kind) => {
+                let rejection = Rejection::of_not_tls(kind);
+                let plain_http = rejection.answer == Answer::PlainHttp400;
+                (if plain_http { HelloOutcome::PlainHttp } else { HelloOutcome::NotTls }, rejection)
+            }
+            PeekError::TooLarge => {
+                (HelloOutcome::TooLarge, Rejection::alert(ConnectionOutcome::TooLarge, Alert::DecodeError))
+            }
+            PeekError::ProxyHeader(_) => (HelloOutcome::ProxyHeader, Rejection::silent(ConnectionOutcome::ProxyHeader)),
+            PeekError::Closed => (HelloOutcome::ClientClosed, Rejection::silent(ConnectionOutcome::ClientClosed)),
+            PeekError::Socket(_) => (HelloOutcome::ClientReset, Rejection::silent(ConnectionOutcome::ClientReset)),
+        };
+        worker.counters.hello(outcome);
+        Self::Refused(rejection, reason)
+    }
+}
+
+/// A connection that has to be waited for. Where the kernel has no memory for that it is closed.
+fn register(worker: &Worker, stream: LazyStream) -> Option<TcpStream> {
+    let failed = |error: &io::Error| {
+        if let Some(shortage) = Shortage::of_accept(error) {
+            worker.counters.accept_failed(shortage);
+        }
+        debug!(%error, "a connection that nobody can wait for");
+    };
+    stream.register().inspect_err(failed).ok()
+}
+
 /// Waits for the PROXY header or the hello within the deadline, and counts how that failed.
 async fn peek<T>(
     worker: &Worker,
@@ -234,32 +281,15 @@ async fn peek<T>(
         }
         () = worker.shared.hand_over.begun() => return Err(NoHello::HandOver),
     };
-    let error = match peeked {
-        Ok(Ok(peeked)) => return Ok(peeked),
-        Ok(Err(error)) => error,
+    match peeked {
+        Ok(Ok(peeked)) => Ok(peeked),
+        Ok(Err(error)) => Err(NoHello::because_of(worker, error)),
         Err(_elapsed) => {
             worker.counters.hello(HelloOutcome::TooSlow);
             let rejection = Rejection::alert(ConnectionOutcome::TooSlow, Alert::DecodeError);
-            return Err(NoHello::Refused(rejection, "no whole ClientHello within clientHello.timeout".to_owned()));
+            Err(NoHello::Refused(rejection, "no whole ClientHello within clientHello.timeout".to_owned()))
         }
-    };
-    let reason = error.to_string();
-    let (outcome, rejection) = match error {
-        PeekError::Malformed(why) => (HelloOutcome::Malformed, Rejection::of_malformed(&why)),
-        PeekError::NotTls(kind) => {
-            let rejection = Rejection::of_not_tls(kind);
-            let plain_http = rejection.answer == Answer::PlainHttp400;
-            (if plain_http { HelloOutcome::PlainHttp } else { HelloOutcome::NotTls }, rejection)
-        }
-        PeekError::TooLarge => {
-            (HelloOutcome::TooLarge, Rejection::alert(ConnectionOutcome::TooLarge, Alert::DecodeError))
-        }
-        PeekError::ProxyHeader(_) => (HelloOutcome::ProxyHeader, Rejection::silent(ConnectionOutcome::ProxyHeader)),
-        PeekError::Closed => (HelloOutcome::ClientClosed, Rejection::silent(ConnectionOutcome::ClientClosed)),
-        PeekError::Socket(_) => (HelloOutcome::ClientReset, Rejection::silent(ConnectionOutcome::ClientReset)),
-    };
-    worker.counters.hello(outcome);
-    Err(NoHello::Refused(rejection, reason))
+    }
 }
 
 fn route(listening: &Listening, arrival: &Arrival, hello: &Hello) -> Decision {
@@ -282,7 +312,7 @@ pub(super) struct TenantFailure {
 /// Counts and answers a connection that no tenant gets. Nothing is left of it.
 async fn refuse(
     worker: &Worker,
-    stream: TcpStream,
+    stream: LazyStream,
     mut record: AccessRecord<'_>,
     rejection: Rejection,
     reason: String,
@@ -304,7 +334,7 @@ async fn refuse(
 
 /// Counts and answers a connection whose tenant cannot serve it: an internal_error, so that the client fails at once.
 pub(super) async fn fail(
-    stream: TcpStream,
+    stream: LazyStream,
     mut record: AccessRecord<'_>,
     destination: &Destination,
     failure: TenantFailure,

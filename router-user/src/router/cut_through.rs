@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 use super::connection::Arrival;
+use super::lazy_stream::LazyStream;
 use super::outcome::{ConnectionOutcome, Mode};
 use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
@@ -126,7 +127,7 @@ fn report(data_path: DataPath, reason: &Unavailable) {
 pub(super) fn prepare<'w>(
     worker: &'w Worker,
     settings: &Tenant,
-    client: &TcpStream,
+    client: &LazyStream,
     peer: SocketAddr,
 ) -> Option<(&'w CutThrough, Candidate)> {
     let cut_through = match &worker.shared.cut_through {
@@ -190,7 +191,7 @@ pub(super) async fn dial<'w>(
 /// What [`switch`] made of two connections.
 pub(super) enum Switched {
     /// They are as they were: client and backend.
-    Not(TcpStream, TcpStream),
+    Not(LazyStream, LazyStream),
     /// The kernel has them.
     Carried(Place),
     /// They are gone.
@@ -201,18 +202,26 @@ pub(super) enum Switched {
 pub(super) fn switch(
     worker: &Worker,
     tenant: &Tenant,
-    client: TcpStream,
+    client: LazyStream,
     connected: Connected<'_>,
     arrival: &Arrival,
     known: impl FnOnce() -> Known,
 ) -> Switched {
     let (cut_through, backend, attempt) = match connected {
-        Connected::Plain(backend) => return Switched::Not(client, backend),
+        Connected::Plain(backend) => return Switched::Not(client, LazyStream::Registered(backend)),
         Connected::Prepared(_, Dialled { backend, attempt: Err(reason) }) => {
             worker.counters.fallback(reason);
-            return Switched::Not(client, backend);
+            return Switched::Not(client, LazyStream::Registered(backend));
         }
         Connected::Prepared(cut_through, Dialled { backend, attempt: Ok(attempt) }) => (cut_through, backend, attempt),
+    };
+    // The kernel carries it, or whoever relays it makes it known again.
+    let (client, backend) = match (client.into_std(), backend.into_std()) {
+        (Ok(client), Ok(backend)) => (client, backend),
+        (Err(error), _) | (_, Err(error)) => {
+            cut_through.give_up(&attempt);
+            return Switched::Broken(error);
+        }
     };
     let accepted = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let identity = Identity {
@@ -229,7 +238,7 @@ pub(super) fn switch(
         }
         Err(NotCut::Relay { client, backend, reason }) => {
             worker.counters.fallback(reason);
-            Switched::Not(client, backend)
+            Switched::Not(LazyStream::Unregistered(client), LazyStream::Unregistered(backend))
         }
         Err(NotCut::Broken(error)) => Switched::Broken(error),
     }

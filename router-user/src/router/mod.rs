@@ -8,6 +8,7 @@ mod connection_id;
 mod cut_through;
 mod hand_over;
 mod health;
+mod lazy_stream;
 mod lifetime;
 mod live;
 pub mod outcome;

@@ -1,6 +1,7 @@
 //! The passthrough step: dial the tenant's backend, then give both connections to the kernel where that is configured
 //! and possible, or relay until both sides are done.
 
+use std::io;
 use std::net;
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -15,7 +16,6 @@ use ::connection::proxy_protocol::{Origin, header};
 use ::connection::relay::{Progress, RelayOutcome, Relayed, relay_tcp_until};
 use ::connection::silence::watch_over;
 use config::{ClientAddress, Tenant};
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
@@ -25,6 +25,7 @@ use super::carried::CarriedConnection;
 use super::connection::{Arrival, Occupied, TenantFailure, Unread, fail};
 use super::cut_through::{self, Connected, Switched};
 use super::hand_over::RelayedConnection;
+use super::lazy_stream::LazyStream;
 use super::outcome::{ConnectionOutcome, Mode};
 use super::policy::TenantState;
 use super::site::Destination;
@@ -37,7 +38,7 @@ use crate::metrics::TenantCounters;
 pub(super) async fn serve(
     worker: &Worker,
     destination: &Destination,
-    stream: TcpStream,
+    mut stream: LazyStream,
     arrival: Arrival,
     mut record: AccessRecord<'_>,
     occupied: Occupied,
@@ -45,6 +46,16 @@ pub(super) async fn serve(
     let (settings, counters) = (&*destination.tenant.settings, &destination.counters);
     let active = counters.active();
     let candidate = cut_through::prepare(worker, settings, &stream, arrival.peer);
+    if candidate.is_none() {
+        // What it has said is known by the time that the backend answers.
+        match stream.register() {
+            Ok(registered) => stream = LazyStream::Registered(registered),
+            Err(error) => {
+                broken(counters, record, &error);
+                return None;
+            }
+        }
+    }
     let dialled = Instant::now();
     let backends = destination.tenant.backends.as_ref()?;
     let header = proxy_header(settings, &arrival, &stream, record.server_name());
@@ -96,18 +107,16 @@ pub(super) async fn serve(
             return None;
         }
         Switched::Broken(error) => {
-            counters.ended(ConnectionOutcome::BackendError);
-            record.reason(error.to_string());
-            record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+            broken(counters, record, &error);
             return None;
         }
     };
     // Whatever else is known of the arrival is of no use any more.
     drop(arrival);
-    prepare(settings, &stream, &backend);
+    watch_over_both(settings, &stream, &backend);
     let terms = Terms::of(settings, Some(lease.address()));
     // Apart, so that connections that the kernel carries have no room for it.
-    Box::pin(relay(worker, terms, counters, (stream, backend), Progress::default(), record)).await;
+    Box::pin(register_and_relay(worker, terms, counters, (stream, backend), Progress::default(), record)).await;
     None
 }
 
@@ -131,7 +140,8 @@ pub(super) async fn go_on(
     let _lease = tenant.as_ref().and_then(|tenant| tenant.backends.as_ref()?.resume(backend?));
     let _admission = tenant.as_ref().map(|tenant| tenant.limits.readmit());
     let _held = worker.hold(record.listener(), Some(record.client().ip()));
-    register_and_relay(&worker, terms, &counters, (client, backend_socket), progress, record).await;
+    let sockets = (LazyStream::Unregistered(client), LazyStream::Unregistered(backend_socket));
+    register_and_relay(&worker, terms, &counters, sockets, progress, record).await;
 }
 
 /// Goes on with a connection that the kernel has given back.
@@ -145,9 +155,10 @@ pub(super) async fn resume(
     let CarriedConnection { settings, counters, record, _active, _lease, _admission, _held } = connection;
     let unknown = net::SocketAddr::from((net::Ipv4Addr::UNSPECIFIED, 0));
     let record = record.relayed_after_all(&worker, client.peer_addr().unwrap_or(unknown));
-    prepare(&settings, &client, &backend);
+    watch_over_both(&settings, &client, &backend);
     let terms = Terms::of(&settings, Some(_lease.address()));
-    register_and_relay(&worker, terms, &counters, (client, backend), Progress::default(), record).await;
+    let sockets = (LazyStream::Unregistered(client), LazyStream::Unregistered(backend));
+    register_and_relay(&worker, terms, &counters, sockets, Progress::default(), record).await;
 }
 
 /// What a relay has to know of its tenant.
@@ -167,29 +178,30 @@ impl<'t> Terms<'t> {
     }
 }
 
-/// Sockets that are new to this process's runtime.
+/// Sockets that may be new to this thread's runtime.
 async fn register_and_relay(
     worker: &Worker,
     terms: Terms<'_>,
     counters: &TenantCounters,
-    (client, backend): (net::TcpStream, net::TcpStream),
+    (client, backend): (LazyStream, LazyStream),
     progress: Progress,
-    mut record: AccessRecord<'_>,
+    record: AccessRecord<'_>,
 ) {
-    match (TcpStream::from_std(client), TcpStream::from_std(backend)) {
+    match (client.register(), backend.register()) {
         (Ok(client), Ok(backend)) => relay(worker, terms, counters, (client, backend), progress, record).await,
-        (Err(error), _) | (_, Err(error)) => {
-            counters.ended(ConnectionOutcome::BackendError);
-            record.reason(error.to_string());
-            record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
-        }
+        (Err(error), _) | (_, Err(error)) => broken(counters, record, &error),
     }
 }
 
-fn prepare(settings: &Tenant, client: &impl AsFd, backend: &impl AsFd) {
-    let nodelay = SockRef::from(client).set_tcp_nodelay(true);
-    let prepared = nodelay.and_then(|()| watch_over(client, &settings.tcp));
-    if let Err(error) = prepared.and_then(|()| watch_over(backend, &settings.tcp)) {
+/// One or both of the sockets are gone, for want of something of ours.
+fn broken(counters: &TenantCounters, mut record: AccessRecord<'_>, error: &io::Error) {
+    counters.ended(ConnectionOutcome::BackendError);
+    record.reason(error.to_string());
+    record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
+}
+
+fn watch_over_both(settings: &Tenant, client: &impl AsFd, backend: &impl AsFd) {
+    if let Err(error) = watch_over(client, &settings.tcp).and_then(|()| watch_over(backend, &settings.tcp)) {
         debug!(%error, "options of a socket that is gone");
     }
 }
@@ -218,11 +230,7 @@ async fn relay(
         // Nobody takes it, so it goes on here.
         match (TcpStream::from_std(back.client), TcpStream::from_std(back.backend)) {
             (Ok(client), Ok(backend)) => (connections, progress) = ((client, backend), back.progress),
-            (Err(error), _) | (_, Err(error)) => {
-                counters.ended(ConnectionOutcome::BackendError);
-                record.reason(error.to_string());
-                return record.end(Mode::Passthrough.label(), ConnectionOutcome::BackendError);
-            }
+            (Err(error), _) | (_, Err(error)) => return broken(counters, record, &error),
         }
     };
     worker.counters.data_path(end.path);
@@ -240,7 +248,7 @@ async fn relay(
 }
 
 /// What the backend expects ahead of the client's bytes; empty for most tenants.
-fn proxy_header(tenant: &Tenant, arrival: &Arrival, stream: &TcpStream, server_name: Option<&str>) -> Vec<u8> {
+fn proxy_header(tenant: &Tenant, arrival: &Arrival, stream: &LazyStream, server_name: Option<&str>) -> Vec<u8> {
     let Some(settings) = &tenant.proxy_protocol else { return Vec::new() };
     // getsockname(2) fails on no connected socket.
     let local = arrival.local(stream).unwrap_or(arrival.client);

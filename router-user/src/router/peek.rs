@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsFd;
 
 use client_hello::{ClientHelloParser, Malformed, NotTls, Parse};
 use rustix::net::RecvFlags;
@@ -78,13 +79,23 @@ impl Peeker {
         Self { state: RefCell::new(state), with_ja4 }
     }
 
+    /// The hello, or why there will be none, if that is known at once.
+    pub(super) fn look(&self, stream: &impl AsFd) -> Option<Result<Hello, PeekError>> {
+        match self.step(stream) {
+            Ok(Step::Done(result)) => Some(result),
+            Ok(Step::Wait { .. }) => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(PeekError::Socket(error))),
+        }
+    }
+
     /// Waits until the hello is whole or can no longer become one. The socket stays unread. The caller sets the
     /// deadline; dropping the future leaves nothing behind but the low-water mark of a socket that is then closed.
     pub async fn peek(&self, stream: &TcpStream) -> Result<Hello, PeekError> {
         peek_until(stream, || self.step(stream)).await
     }
 
-    fn step(&self, stream: &TcpStream) -> io::Result<Step<Hello>> {
+    fn step(&self, stream: &impl AsFd) -> io::Result<Step<Hello>> {
         let state = &mut *self.state.borrow_mut();
         let (_, length) = rustix::net::recv(stream, &mut state.buffer[..], RecvFlags::PEEK)?;
         if length == 0 {

@@ -1,27 +1,36 @@
 //! Ends a connection that nobody gets: one answer that the client can read, then an orderly close.
 
-use ::connection::farewell::say_and_close;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use tokio::net::TcpStream;
-
+use super::lazy_stream::LazyStream;
 use super::rejection::Answer;
 use super::socket_options::set_receive_low_water_mark;
+use ::connection::farewell::say_and_close;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tracing::debug;
 
 /// Sends the answer and closes, which takes a second at most.
-pub(super) async fn answer_and_close(stream: TcpStream, answer: Answer) {
-    // The peek may have left a mark that would hide a shorter rest. Where this fails, so will the reads.
-    let _ = set_receive_low_water_mark(&stream, 1);
+pub(super) async fn answer_and_close(stream: LazyStream, answer: Answer) {
+    if let LazyStream::Registered(stream) = &stream {
+        // The peek may have left a mark that would hide a shorter rest. Where this fails, so will the reads.
+        let _ = set_receive_low_water_mark(stream, 1);
+    }
     match answer {
-        Answer::Alert(alert) => say_and_close(stream, &alert.record()).await,
+        Answer::Alert(alert) => say(stream, &alert.record()).await,
         Answer::AlertInPassing(alert) => say_in_passing(&stream, &alert.record()),
-        Answer::PlainHttp400 => say_and_close(stream, PLAIN_HTTP_400.as_bytes()).await,
-        Answer::Silence => say_and_close(stream, &[]).await,
+        Answer::PlainHttp400 => say(stream, PLAIN_HTTP_400.as_bytes()).await,
+        Answer::Silence => say(stream, &[]).await,
+    }
+}
+
+async fn say(stream: LazyStream, word: &[u8]) {
+    match stream.register() {
+        Ok(stream) => say_and_close(stream, word).await,
+        Err(error) => debug!(%error, "a client that hears no answer"),
     }
 }
 
 /// What has come is read and thrown away, so that the close that follows is a FIN; what comes later gets a RST, after the
 /// word.
-fn say_in_passing(stream: &TcpStream, word: &[u8]) {
+fn say_in_passing(stream: &LazyStream, word: &[u8]) {
     // Nothing here can fail but on a connection that is gone.
     let _ = recv(stream, &mut [0; USUAL_HELLO], RecvFlags::DONTWAIT);
     let _ = send(stream, word, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
@@ -41,7 +50,7 @@ const PLAIN_HTTP_400: &str = "HTTP/1.1 400 Bad Request\r\n\
 mod tests {
     use ::connection::Alert;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -54,7 +63,7 @@ mod tests {
         while rustix::io::ioctl_fionread(&stream).unwrap() < USUAL_HELLO as u64 {
             tokio::task::yield_now().await;
         }
-        answer_and_close(stream, Answer::AlertInPassing(Alert::InternalError)).await;
+        answer_and_close(LazyStream::Registered(stream), Answer::AlertInPassing(Alert::InternalError)).await;
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, Alert::InternalError.record());

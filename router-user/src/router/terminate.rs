@@ -5,11 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ::connection::clock::monotonic_ns;
 use ::connection::handoff::Handoff;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::access::AccessRecord;
 use super::connection::{Arrival, TenantFailure, fail};
+use super::lazy_stream::LazyStream;
 use super::outcome::{ConnectionOutcome, Mode};
 use super::peek::Hello;
 use super::site::Destination;
@@ -20,12 +20,12 @@ use super::terminator_link::TerminatorLink;
 /// comes first.
 pub(super) async fn serve(
     destination: &Destination,
-    stream: TcpStream,
+    stream: LazyStream,
     arrival: &Arrival,
     hello: &Hello,
     record: AccessRecord<'_>,
     interruption: impl Future<Output = ()>,
-) -> Option<TcpStream> {
+) -> Option<LazyStream> {
     let decided = Instant::now();
     let is_on_demand = destination.terminator.as_ref().is_some_and(TerminatorLink::is_on_demand);
     let patience = if is_on_demand { ON_DEMAND_PATIENCE } else { TERMINATOR_PATIENCE };
@@ -57,7 +57,7 @@ pub(super) async fn serve(
     None
 }
 
-fn describe(arrival: &Arrival, hello: &Hello, stream: &TcpStream) -> io::Result<Handoff> {
+fn describe(arrival: &Arrival, hello: &Hello, stream: &LazyStream) -> io::Result<Handoff> {
     let accepted_unix = arrival.accepted_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Handoff {
         id: arrival.id,

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ::connection::handoff::{Handoff, HandoffError, HandoffSender, HandoffWaits};
 use config::Tenant;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -83,7 +82,7 @@ impl TerminatorLink {
     pub(super) async fn hand_over(
         &self,
         handoff: &Handoff,
-        stream: &TcpStream,
+        stream: &impl AsFd,
         deadline: Instant,
     ) -> Result<(), TerminatorUnavailable> {
         let mut reason = match self.asking {

@@ -11,10 +11,11 @@ use std::thread::JoinHandle;
 
 use ::connection::access_log::AccessLog;
 use ::connection::clock::instant_of;
+use ::connection::descriptors::register;
 use ::connection::drain::DrainSignal;
 use ::connection::relay::{RelayContext, RelayPolicy};
 use config::DataPath;
-use tokio::net::TcpStream;
+use tokio::io::Interest;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
@@ -25,6 +26,7 @@ use super::carried::{self, CarriedConnections, Ends};
 use super::connection::{Arrival, Unread, serve_unread};
 use super::connection_id::ConnectionIds;
 use super::hand_over::{HandOver, Successor, UnreadConnection};
+use super::lazy_stream::LazyStream;
 use super::live::Live;
 use super::passthrough;
 use super::policy::{LivePolicy, Policy};
@@ -210,7 +212,9 @@ async fn serve_of_another_process(
     connection: UnreadConnection,
     stream: std::net::TcpStream,
 ) -> io::Result<()> {
-    let stream = TcpStream::from_std(stream)?;
+    // It was accepted by one that may not have seen to it.
+    stream.set_nodelay(true)?;
+    let stream = LazyStream::Unregistered(stream);
     let name: Rc<str> = connection.listener.as_str().into();
     let Some(listening) = Listening::at(worker.site(), Rc::clone(&name)) else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "its listener is gone"));
@@ -244,7 +248,7 @@ impl Doors {
     /// Accepts from `socket`, beside others of the same listener.
     fn open(&mut self, worker: &Rc<Worker>, name: &str, socket: TcpListener) -> io::Result<()> {
         listen(&socket)?;
-        let socket = tokio::net::TcpListener::from_std(socket)?;
+        let socket = register(socket.into(), Interest::READABLE)?;
         let Some(listening) = Listening::at(worker.site(), name.into()) else { return Ok(()) };
         let (open, closed) = oneshot::channel();
         let (_, doors) = self.open.entry(name.to_owned()).or_insert((listening.settings().address, Vec::new()));

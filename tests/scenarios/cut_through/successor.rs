@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 use tests::log::Log;
 use tests::metrics::Metrics;
@@ -95,15 +95,15 @@ impl Next {
             .replace(&first.admin().to_string(), &admin.to_string());
         let (path, stdout) = (folder.join("next.yaml"), folder.join("next.stdout"));
         File::create(&path)?.write_all(yaml.as_bytes())?;
-        let mut process = Command::new(binaries::sni_router()?)
+        let (log, stderr) = Log::begin_in(folder)?;
+        let process = Command::new(binaries::sni_router()?)
             .args(["router", "--config"])
             .arg(&path)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(File::create(&stdout)?)
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()?;
-        let log = Log::follow(process.stderr.take().context("the standard error is a pipe")?);
         let next = Self { process, log, stdout, port, admin };
         eventually(PATIENCE, "the next router is ready", || {
             http::get(&mut next.tcp().ok()?, "localhost", "/readyz").ok().filter(|page| page.status == 200)

@@ -115,14 +115,14 @@ impl Generation {
         let start = || {
             let setup = listener_lines.iter().fold(setup(site), |setup, line| setup.listener_line(line));
             let written = setup.write(scratch)?;
-            let mut process = Command::new(binaries::sni_router()?)
+            let (log, stderr) = Log::begin_in(scratch.path())?;
+            let process = Command::new(binaries::sni_router()?)
                 .args(["router", "--config"])
                 .arg(&written.path)
                 .env("NO_COLOR", "1")
                 .stdin(Stdio::null())
-                .stderr(Stdio::piped())
+                .stderr(stderr)
                 .spawn()?;
-            let log = Log::follow(process.stderr.take().expect("the standard error is a pipe"));
             let generation = Self { process, log };
             eventually(PATIENCE, "the router is ready", || {
                 http::get(&mut tcp(written.admin).ok()?, "localhost", "/readyz").ok().filter(|page| page.status == 200)

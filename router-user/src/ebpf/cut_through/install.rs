@@ -3,7 +3,7 @@
 //! everything up to the switch can still become a relay.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -57,9 +57,9 @@ pub enum NotCut {
     /// Both sockets are as they were.
     Relay {
         /// The client's.
-        client: TcpStream,
+        client: net::TcpStream,
         /// The backend's.
-        backend: TcpStream,
+        backend: net::TcpStream,
         /// Why.
         reason: Fallback,
     },
@@ -69,11 +69,11 @@ pub enum NotCut {
 
 impl CutThrough {
     /// Decides over the client alone, so that the dial can offer the backend what the client has. `peer` is the socket's.
-    pub fn prepare(&self, client: &TcpStream, peer: SocketAddr) -> Result<Candidate, Fallback> {
+    pub fn prepare(&self, client: &impl AsFd, peer: SocketAddr) -> Result<Candidate, Fallback> {
         if self.state.leaving.load(Ordering::Relaxed) {
             return Err(Fallback::AnotherProcess);
         }
-        let local = canonical(client.local_addr()?);
+        let local = local_address(client)?;
         eligibility::address(peer)?;
         let shape = eligibility::client(&raw::connection_info(client)?)?;
         let sighting = self.state.sighting(&record::key(peer, local))?.ok_or_else(|| not_seen(client))?;
@@ -129,8 +129,8 @@ impl CutThrough {
     pub fn install(
         &self,
         attempt: Attempt,
-        client: TcpStream,
-        backend: TcpStream,
+        client: net::TcpStream,
+        backend: net::TcpStream,
         described: Described,
         idle_timeout: Duration,
         to_worker: EndSender,
@@ -163,21 +163,10 @@ impl CutThrough {
             return Err(self.relay(&attempt, client, backend, Fallback::BackendSpoke));
         }
         let start = client_side.stream_start();
-        let opened = client.into_std().and_then(|client| Ok((client, backend.into_std()?)));
-        let opened = opened.and_then(|(client, backend)| {
-            let forward = flow.directions[CLIENT].sequence_shift;
-            let mut opening = Opening::new(&self.state, client.into(), backend.into(), start, forward);
-            match opening.bring(&self.state, place) {
-                Ok(_) => Ok(opening),
-                Err(error) => {
-                    self.state.withdraw([(place, &keys)]);
-                    opening.reset();
-                    Err(error)
-                }
-            }
-        });
-        match opened {
-            Ok(opening) => {
+        let forward = flow.directions[CLIENT].sequence_shift;
+        let mut opening = Opening::new(&self.state, client.into(), backend.into(), start, forward);
+        match opening.bring(&self.state, place) {
+            Ok(_) => {
                 self.state.hand_over(NewFlow {
                     place,
                     generation,
@@ -195,19 +184,25 @@ impl CutThrough {
             }
             Err(error) => {
                 self.state.withdraw([(place, &keys)]);
+                opening.reset();
                 self.state.give_back_place(place);
-                self.state.ports.give_back(attempt.backend, attempt.port);
+                self.give_up(&attempt);
                 Err(NotCut::Broken(error))
             }
         }
     }
 
-    /// Gives up an attempt whose dial failed or whose connection is relayed.
-    fn relay(&self, attempt: &Attempt, client: TcpStream, backend: TcpStream, reason: Fallback) -> NotCut {
+    /// Gives up an attempt whose sockets are gone.
+    pub fn give_up(&self, attempt: &Attempt) {
+        self.state.ports.give_back(attempt.backend, attempt.port);
+    }
+
+    /// Gives up an attempt whose connection is relayed.
+    fn relay(&self, attempt: &Attempt, client: net::TcpStream, backend: net::TcpStream, reason: Fallback) -> NotCut {
         let _ = raw::set_repair(&client, Repair::OffWithoutProbe);
         let _ = raw::set_repair(&backend, Repair::OffWithoutProbe);
         let _ = backend.set_nodelay(true);
-        self.state.ports.give_back(attempt.backend, attempt.port);
+        self.give_up(attempt);
         NotCut::Relay { client, backend, reason }
     }
 
@@ -237,8 +232,8 @@ impl CutThrough {
 
     /// Checks both connections and reads their numbers. The client's socket is left in repair mode, so that it vanishes
     /// without a word even if this process dies; the backend's is left as it was.
-    fn ready(&self, attempt: &Attempt, client: &TcpStream, backend: &TcpStream) -> Result<(Side, Side), Fallback> {
-        let local = canonical(backend.local_addr()?);
+    fn ready(&self, attempt: &Attempt, client: &impl AsFd, backend: &impl AsFd) -> Result<(Side, Side), Fallback> {
+        let local = local_address(backend)?;
         let sighting = self.state.sighting(&record::key(attempt.backend, local))?.ok_or(Fallback::BackendNotSeen)?;
         self.untouched(sighting)?;
         let numbers = numbers(backend)?;
@@ -284,7 +279,7 @@ impl CutThrough {
 }
 
 /// Why the program has not seen the SYN of a client: it looks at none with IP options.
-fn not_seen(client: &TcpStream) -> Fallback {
+fn not_seen(client: &impl AsFd) -> Fallback {
     if raw::has_ip_options(client) { Fallback::IpOptions } else { Fallback::ClientNotSeen }
 }
 
@@ -295,14 +290,15 @@ pub(super) fn spoke(backend: &impl AsFd) -> io::Result<bool> {
 }
 
 /// Enters repair mode.
-fn numbers(socket: &TcpStream) -> io::Result<Numbers> {
+fn numbers(socket: &impl AsFd) -> io::Result<Numbers> {
     let Sequences { send, receive } = raw::enter_repair(socket)?;
     Ok(Numbers { send, receive, timestamp_offset: raw::timestamp(socket)?.wrapping_sub(monotonic_ms()) })
 }
 
 /// IPv4 as IPv4 also on a dual-stack socket.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let address = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
+    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// CLOCK_MONOTONIC, which TCP's timestamps count in milliseconds.

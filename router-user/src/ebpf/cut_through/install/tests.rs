@@ -104,8 +104,11 @@ fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: 
 
             let (sender, _ends) = unbounded_channel();
             let patience = Duration::from_secs(600);
+            let (client, backend) = (client.into_std().unwrap(), backend.into_std().unwrap());
             let switched = cut_through.install(attempt, client, backend, Described::default(), patience, sender);
-            let Err(NotCut::Relay { mut client, mut backend, reason }) = switched else { panic!("{switched:?}") };
+            let Err(NotCut::Relay { client, backend, reason }) = switched else { panic!("{switched:?}") };
+            let (mut client, mut backend) =
+                (TcpStream::from_std(client).unwrap(), TcpStream::from_std(backend).unwrap());
             assert_eq!(reason, expected);
             assert_eq!(cut_through.fill().0, 0);
             let mut hello = [0; HELLO.len()];

@@ -111,14 +111,14 @@ impl Flow<'_> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(of("start a runtime"))?.block_on(async {
             client.set_nonblocking(true).map_err(of("the client's socket"))?;
-            let client = tokio::net::TcpStream::from_std(client).map_err(of("the client's socket"))?;
             let not_cut = |reason: crate::ebpf::cut_through::Fallback| format!("relay, because of {}", reason.label());
             let peer = client.peer_addr().map_err(of("the client's address"))?;
             let candidate = cut_through.prepare(&client, peer).map_err(not_cut)?;
             let dialled = cut_through.dial(&candidate, backend, self.remaining()).await;
             let dialled = dialled.map_err(|error| error.to_string())?;
             let attempt = dialled.attempt.map_err(not_cut)?;
-            match cut_through.install(attempt, client, dialled.backend, Described::default(), IDLE_TIMEOUT, tell_end) {
+            let backend = dialled.backend.into_std().map_err(of("the backend's socket"))?;
+            match cut_through.install(attempt, client, backend, Described::default(), IDLE_TIMEOUT, tell_end) {
                 Ok(_place) => Ok(()),
                 Err(NotCut::Relay { reason, .. }) => Err(not_cut(reason)),
                 Err(NotCut::Broken(error)) => Err(format!("switch: {error}")),
