@@ -17,7 +17,7 @@ use crate::yaml::{Key, Node, Value, quoted, shown};
 /// Reads one node of the tree as a type of the file.
 #[derive(Clone, Copy)]
 pub(crate) struct Decoder<'de, 'p> {
-    node: &'de Node,
+    node: &'de Node<'de>,
     /// Where the name of the field stands whose value this is.
     key: Position,
     path: &'p Path<'p>,
@@ -26,7 +26,7 @@ pub(crate) struct Decoder<'de, 'p> {
 
 impl<'de, 'p> Decoder<'de, 'p> {
     /// A decoder of the whole document.
-    pub(crate) fn document(node: &'de Node, report: &'p Report) -> Self {
+    pub(crate) fn document(node: &'de Node<'de>, report: &'p Report) -> Self {
         Self { node, key: node.position, path: &Path::Root, report }
     }
 
@@ -129,8 +129,11 @@ impl<'de> Deserializer<'de> for Decoder<'de, '_> {
         let Value::Group(entries) = &self.node.value else {
             return Err(self.expected("a group of fields"));
         };
+        let is_unknown = |key: &Key<'_>| !known.contains(&key.name.as_ref());
+        let mut has_unknown = false;
         for (key, _) in entries {
-            if !known.contains(&key.name.as_str()) {
+            if is_unknown(key) {
+                has_unknown = true;
                 self.report.error(
                     key.position,
                     &self.path.field(&shown(&key.name)),
@@ -138,7 +141,8 @@ impl<'de> Deserializer<'de> for Decoder<'de, '_> {
                 );
             }
         }
-        visitor.visit_map(GroupAccess { entries: entries.iter(), known: Some(known), value: None, parent: self })
+        let known = has_unknown.then_some(known);
+        visitor.visit_map(GroupAccess { entries: entries.iter(), known, value: None, parent: self })
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -161,7 +165,7 @@ impl<'de> Deserializer<'de> for Decoder<'de, '_> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match &self.node.value {
-            Value::Text(text) => visitor.visit_enum(text.as_str().into_deserializer()),
+            Value::Text(text) => visitor.visit_enum(text.as_ref().into_deserializer()),
             Value::Float(_) | Value::Integer(_) => {
                 // `minVersion: 1.2` is a number to YAML.
                 let written = match self.node.value {
@@ -216,7 +220,7 @@ impl<'de> Deserializer<'de> for Decoder<'de, '_> {
 }
 
 struct ListAccess<'de, 'p> {
-    elements: std::iter::Enumerate<std::slice::Iter<'de, Node>>,
+    elements: std::iter::Enumerate<std::slice::Iter<'de, Node<'de>>>,
     parent: Decoder<'de, 'p>,
 }
 
@@ -242,10 +246,10 @@ impl<'de> SeqAccess<'de> for ListAccess<'de, '_> {
 }
 
 struct GroupAccess<'de, 'p> {
-    entries: std::slice::Iter<'de, (Key, Node)>,
+    entries: std::slice::Iter<'de, (Key<'de>, Node<'de>)>,
     /// Other fields have been reported and are passed over; `None` gives all.
     known: Option<&'static [&'static str]>,
-    value: Option<&'de (Key, Node)>,
+    value: Option<&'de (Key<'de>, Node<'de>)>,
     parent: Decoder<'de, 'p>,
 }
 
@@ -254,7 +258,7 @@ impl<'de> MapAccess<'de> for GroupAccess<'de, '_> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
         let known = self.known;
-        self.value = self.entries.find(|(key, _)| known.is_none_or(|known| known.contains(&key.name.as_str())));
+        self.value = self.entries.find(|(key, _)| known.is_none_or(|known| known.contains(&key.name.as_ref())));
         self.value.map(|(key, _)| seed.deserialize(BorrowedStrDeserializer::new(&key.name))).transpose()
     }
 

@@ -1,9 +1,12 @@
 //! What lies between two configurations of the same process: what a running router can apply, what takes another router
 //! process, and what needs a restart. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use crate::error::{ConfigError, ConfigErrors, LoadError, Position};
 use crate::hostname::HostnamePattern;
@@ -57,9 +60,10 @@ impl Config {
 
     /// Takes over from `before` every tenant that has not changed, so that the two share it.
     pub fn share_tenants_with(&mut self, before: &Self) {
-        let known: HashMap<&str, &Arc<Tenant>> =
-            before.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant)).collect();
-        for tenant in &mut self.tenants {
+        let shared: HashSet<*const Tenant> = before.tenants.iter().map(Arc::as_ptr).collect();
+        let by_name = || before.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant));
+        let known: LazyCell<HashMap<&str, &Arc<Tenant>>, _> = LazyCell::new(|| by_name().collect());
+        for tenant in self.tenants.iter_mut().filter(|tenant| !shared.contains(&Arc::as_ptr(tenant))) {
             if let Some(same) = known.get(tenant.name.as_str()).filter(|known| ***known == *tenant) {
                 *tenant = Arc::clone(same);
             }
@@ -81,7 +85,8 @@ impl Config {
                 settings.insert(tenant.name.as_str(), TerminatorSettings::new(self, index));
             }
         }
-        for tenant in &self.tenants {
+        let claimants = self.tenants.iter().filter(|_| !wildcards.is_empty());
+        for tenant in claimants {
             for pattern in &tenant.hostnames {
                 let HostnamePattern::Exact(name) = pattern else { continue };
                 let owner = name.as_str().split_once('.').and_then(|(_, parent)| wildcards.get(parent));

@@ -12,7 +12,8 @@ use crate::field::Field;
 use crate::file::ConfigFile;
 use crate::model::Config;
 use crate::report::{Path as FieldPath, Report};
-use crate::{resolve, yaml};
+use crate::resolve;
+use crate::yaml::{self, Node};
 
 impl Config {
     /// Reads and checks a configuration file.
@@ -33,15 +34,27 @@ impl Config {
 
     /// Checks a configuration text. All that is wrong with it is reported, unless it is not even YAML.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
+        // Whatever is wrong is read again as a whole, by the parser that knows positions.
+        Self::of_pieces(text).map_or_else(|| Self::of_whole(text), Ok)
+    }
+
+    /// The same, and never in pieces.
+    pub(crate) fn of_whole(text: &str) -> Result<Self, ConfigErrors> {
+        if let Some(config) = yaml::parse_usual(text).and_then(|node| Self::of_tree(&node, Report::default()).ok()) {
+            return Ok(config);
+        }
         let report = Report::default();
-        let node = match yaml::parse(text) {
-            Ok(node) => node,
+        match yaml::parse(text) {
+            Ok(node) => Self::of_tree(&node, report),
             Err((position, message)) => {
                 report.error(position, &FieldPath::Root, message);
-                return report.finish(None);
+                report.finish(None)
             }
-        };
-        let config = match Field::<ConfigFile>::deserialize(Decoder::document(&node, &report)) {
+        }
+    }
+
+    fn of_tree(node: &Node<'_>, report: Report) -> Result<Self, ConfigErrors> {
+        let config = match Field::<ConfigFile>::deserialize(Decoder::document(node, &report)) {
             Ok(file) => resolve::config(&file, &report),
             Err(error) => {
                 report.error(node.position, &FieldPath::Root, error.to_string());

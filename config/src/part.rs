@@ -1,13 +1,14 @@
 //! The part of a configuration that one terminator needs. Who has read the whole file says which tenants that is, so that
 //! starting one of 100,000 does not take reading the other ones.
 
-use std::collections::HashMap;
 use std::path::Path;
+
+use hashbrown::HashMap;
 
 use crate::error::LoadError;
 use crate::hostname::HostnamePattern;
 use crate::model::{Config, Fallback, Identity, Mode};
-use crate::reread::Items;
+use crate::reread::{Items, mentions};
 use crate::yaml::MAX_TEXT_BYTES;
 
 /// The parts of a configuration.
@@ -100,16 +101,6 @@ impl Config {
         let is_there = |name: &&str| read.tenants.iter().any(|tenant| tenant.name == **name);
         names.iter().all(is_there).then_some(read)
     }
-}
-
-/// Whether the name stands there as a word.
-fn mentions(text: &str, name: &str) -> bool {
-    let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    let bytes = text.as_bytes();
-    text.match_indices(name).any(|(start, _)| {
-        let before = start.checked_sub(1).and_then(|before| bytes.get(before));
-        !is_part(before) && !is_part(bytes.get(start + name.len()))
-    })
 }
 
 /// Names are arguments of a process, and reading many tenants is no faster than reading all.

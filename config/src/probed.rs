@@ -1,8 +1,9 @@
 //! Who is asked for certificates (`certificateProbe`), and what the process that asks is started with. Pure.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use hashbrown::HashSet;
 
 use crate::backend_address::BackendAddress;
 use crate::hostname::HostnamePattern;

@@ -1,7 +1,7 @@
 //! Which tenant gets which uid: a pure function of the names, so that processes agree without talking and a restart
 //! changes nothing. Never looks at the user database.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use crate::model::UidRange;
 

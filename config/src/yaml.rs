@@ -1,5 +1,8 @@
 //! YAML text to a tree in which every value knows its position. Never knows which fields exist.
 
+mod usual;
+
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -9,7 +12,7 @@ use serde_saphyr::{Location, NonFiniteFloatPolicy, Options, SnippetMode, Spanned
 use crate::error::Position;
 
 /// Reads one YAML document within the bounds of [`options`].
-pub(crate) fn parse(text: &str) -> Result<Node, (Position, String)> {
+pub(crate) fn parse(text: &str) -> Result<Node<'static>, (Position, String)> {
     if text.len() > MAX_TEXT_BYTES {
         let message = format!("is larger than {} MiB, the bound of a configuration", MAX_TEXT_BYTES >> 20);
         return Err((Position::START, message));
@@ -20,35 +23,40 @@ pub(crate) fn parse(text: &str) -> Result<Node, (Position, String)> {
     })
 }
 
+/// The same in a fraction of the time, less the positions, for texts in which there is nothing unusual and nothing wrong.
+pub(crate) fn parse_usual(text: &str) -> Option<Node<'_>> {
+    (text.len() <= MAX_TEXT_BYTES).then(|| usual::parse(text)).flatten()
+}
+
 /// A value of the document and where it stands.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Node<'t> {
     pub(crate) position: Position,
-    pub(crate) value: Value,
+    pub(crate) value: Value<'t>,
 }
 
 /// What YAML 1.2's core schema knows.
 #[derive(Debug)]
-pub(crate) enum Value {
+pub(crate) enum Value<'t> {
     Null,
     Bool(bool),
     Integer(i64),
     /// An integer above `i64::MAX` too: nothing here is that large.
     Float(f64),
-    Text(String),
-    List(Vec<Node>),
-    Group(Vec<(Key, Node)>),
+    Text(Cow<'t, str>),
+    List(Vec<Node<'t>>),
+    Group(Vec<(Key<'t>, Node<'t>)>),
 }
 
 /// The name of a field in the file.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct Key<'t> {
     pub(crate) position: Position,
-    pub(crate) name: String,
+    pub(crate) name: Cow<'t, str>,
 }
 
 /// How a wrong value is named in a message.
-impl fmt::Display for Value {
+impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("nothing"),
@@ -130,14 +138,14 @@ fn message(error: &serde_saphyr::Error) -> String {
     format!("not valid YAML: {line}")
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for Node<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        let spanned = Spanned::<Value<'static>>::deserialize(deserializer)?;
         Ok(Self { position: position(spanned.referenced), value: spanned.value })
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for Value<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
@@ -146,57 +154,57 @@ impl<'de> Deserialize<'de> for Value {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+    type Value = Value<'static>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E>(self) -> Result<Value<'static>, E> {
         Ok(Value::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
+    fn visit_none<E>(self) -> Result<Value<'static>, E> {
         Ok(Value::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'static>, D::Error> {
         Value::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<Value<'static>, E> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<Value<'static>, E> {
         Ok(Value::Integer(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Value<'static>, E> {
         Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+    fn visit_i128<E>(self, value: i128) -> Result<Value<'static>, E> {
         Ok(Value::Float(value as f64))
     }
 
-    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+    fn visit_u128<E>(self, value: u128) -> Result<Value<'static>, E> {
         Ok(Value::Float(value as f64))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<Value<'static>, E> {
         Ok(Value::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<Value<'static>, E> {
+        Ok(Value::Text(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::Text(value))
+    fn visit_string<E>(self, value: String) -> Result<Value<'static>, E> {
+        Ok(Value::Text(Cow::Owned(value)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value<'static>, A::Error> {
         let mut list = Vec::new();
         while let Some(element) = elements.next_element()? {
             list.push(element);
@@ -204,15 +212,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value<'static>, A::Error> {
         let mut group = Vec::new();
-        while let Some(key) = entries.next_key::<Node>()? {
+        while let Some(key) = entries.next_key::<Node<'static>>()? {
             let name = match key.value {
                 Value::Text(name) => name,
-                Value::Null => "null".to_owned(),
-                Value::Bool(value) => value.to_string(),
-                Value::Integer(value) => value.to_string(),
-                Value::Float(value) => value.to_string(),
+                Value::Null => Cow::Borrowed("null"),
+                Value::Bool(value) => Cow::Owned(value.to_string()),
+                Value::Integer(value) => Cow::Owned(value.to_string()),
+                Value::Float(value) => Cow::Owned(value.to_string()),
                 Value::List(_) | Value::Group(_) => {
                     return Err(de::Error::custom("the name of a field must be plain text"));
                 }

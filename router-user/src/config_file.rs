@@ -27,6 +27,11 @@ impl ConfigFile {
         &self.path
     }
 
+    /// The file is about to be read, so that what it is now is no news any more.
+    pub(crate) fn is_read(&mut self) {
+        self.seen = fingerprint(&self.path);
+    }
+
     /// Resolves when the file is another than at the last call, and nothing more has happened to it for a moment.
     /// Cancel-safe.
     pub(crate) async fn changed(&mut self) {

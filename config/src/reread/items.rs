@@ -57,6 +57,27 @@ impl<'t> Items<'t> {
         self.head == other.head && self.tail == other.tail
     }
 
+    /// The items that may be those of tenants to which a listener falls back; others may be among them.
+    pub(super) fn named_by_listeners(&self) -> Vec<&'t str> {
+        let texts = [self.head, self.tail];
+        let values = texts.into_iter().flat_map(|text| {
+            let after =
+                move |name: &'static str| text.match_indices(name).map(move |(start, _)| &text[start + name.len()..]);
+            ["onNoServerName", "onUnmatched"].into_iter().flat_map(after)
+        });
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let names = values.filter_map(|rest| {
+            let name = rest.trim_start_matches([':', ' ', '"', '\'']);
+            let (name, _) = name.split_once(|c| !is_part(c))?;
+            (name != "Reject").then_some(name)
+        });
+        let names: Vec<&str> = names.collect();
+        match names[..] {
+            [] => Vec::new(),
+            _ => self.list.iter().copied().filter(|item| names.iter().any(|name| mentions(item, name))).collect(),
+        }
+    }
+
     /// The same file with these tenants alone.
     pub(crate) fn text_of(&self, items: &[&str]) -> String {
         let mut text = self.head.to_owned();
@@ -68,6 +89,16 @@ impl<'t> Items<'t> {
         }
         text + self.tail
     }
+}
+
+/// Whether the name stands there as a word.
+pub(crate) fn mentions(text: &str, name: &str) -> bool {
+    let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    let bytes = text.as_bytes();
+    text.match_indices(name).any(|(start, _)| {
+        let before = start.checked_sub(1).and_then(|before| bytes.get(before));
+        !is_part(before) && !is_part(bytes.get(start + name.len()))
+    })
 }
 
 /// The column of the first character, for lines that have more than a comment.

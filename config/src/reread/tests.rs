@@ -176,3 +176,49 @@ fn sequences_at_the_margin_and_windows_line_ends_are_cut_too() {
     assert_reread(&former, &next);
     assert_reread(&former.replace('\n', "\r\n"), &next.replace('\n', "\r\n"));
 }
+
+/// More than one piece of a file that is worth it.
+fn many() -> Vec<String> {
+    let of =
+        |number| if number % 7 == 2 { terminate(number, "    sandbox: { gid: 70003 }\n") } else { passthrough(number) };
+    (0..2500).map(of).collect()
+}
+
+fn wide(items: &[String]) -> String {
+    file(items).replace("[70000, 70009]", "[70000, 79999]")
+}
+
+#[test]
+fn a_file_in_pieces_is_what_reading_the_whole_gives() {
+    let text = wide(&many());
+    assert_eq!(Config::of_pieces(&text).unwrap(), Config::of_whole(&text).unwrap());
+    // Too small to be worth it.
+    assert!(Config::of_pieces(&wide(&many()[..100])).is_none());
+}
+
+#[test]
+fn what_is_wrong_between_pieces_is_found_with_its_place() {
+    let mut items = many();
+    let place = 1 + HEAD.lines().count() + items.concat().lines().count();
+    for (wrong, line, says) in [
+        (passthrough(4).replace("h4.", "h9."), 0, "is already the name"),
+        (passthrough(4).replace("t4", "u4"), 1, "is claimed by tenant"),
+        (passthrough(9).replace("t9", "u9").replace("h9", "u9").replace("mode", "mood"), 0, "is missing"),
+        (passthrough(1).replace("t1", "u1").replace("h1.", "u1."), 0, ""),
+    ] {
+        items.push(wrong);
+        let text = wide(&items);
+        items.pop();
+        match Config::from_yaml(&text) {
+            Ok(_) => assert!(says.is_empty(), "{says}"),
+            Err(errors) => {
+                let first = errors.iter().next().unwrap();
+                assert!(first.message.contains(says) && !says.is_empty(), "{first:?}");
+                assert_eq!(first.position.line as usize, place + line, "{first:?}");
+            }
+        }
+    }
+    // The tenant that a listener names is not there.
+    items.remove(1);
+    assert!(Config::from_yaml(&wide(&items)).is_err());
+}

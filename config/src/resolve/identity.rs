@@ -1,6 +1,6 @@
 //! Which uid and gid each terminator runs under, and that no two share one.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use super::context::Context;
 use super::seen::Seen;

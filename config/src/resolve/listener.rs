@@ -1,8 +1,8 @@
 //! Listeners of the file to those of the model.
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::context::Context;

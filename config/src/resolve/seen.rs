@@ -1,8 +1,9 @@
 //! Remembers what the file has said already, and where.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::Hash;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::error::Position;
 

@@ -1,9 +1,9 @@
 //! What can be there only once: names of tenants and listeners, hostnames, addresses. One hash map each, so that
 //! a million hostnames are no problem.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::context::Context;

@@ -105,7 +105,10 @@ pub(super) async fn run(
         };
         match (wish, &mut authority) {
             (Wish::Stop, _) => break,
-            (Wish::Reload, Authority::File(file)) => reload(shared, reloader, file.path()).await,
+            (Wish::Reload, Authority::File(file)) => {
+                file.is_read();
+                reload(shared, reloader, file.path()).await;
+            }
             (Wish::Obey(Order::Listen { name, address }, descriptors), _) => sockets.add(name, address, descriptors),
             (Wish::Obey(Order::TakeOver, channel), Authority::Supervisor { line, .. }) => {
                 let answer = taking_over(channel, shared, reloader);

@@ -1,11 +1,11 @@
 //! What a configuration makes of connections, and what is kept about its tenants and listeners. A policy never changes:
 //! a reload makes the next one, which takes over everything that stays.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::connection::{Backends, Limits};
 use config::{Config, Listener, Mode, Tenant};
+use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use super::permits::Permits;
@@ -79,6 +79,7 @@ impl Policy {
             }
         });
         let tenants = tenants.collect();
+        drop((before, after));
         let position = |listener: &Listener| self.config.listeners.iter().position(|known| known.name == listener.name);
         let sources = config.listeners.iter().map(|listener| {
             let known = position(listener).and_then(|known| self.sources[known].clone());
@@ -115,10 +116,19 @@ impl TenantState {
         self.limits.change(max_connections(tenant), tenant.limits.connection_rate);
         Self {
             settings: Arc::clone(tenant),
-            backends: self.backends.as_ref().map(|backends| filled(backends.succeed(tenant), tenant, names)),
+            backends: self.backends.as_ref().map(|backends| match self.has_same_backends(tenant) {
+                true => Arc::clone(backends),
+                false => filled(backends.succeed(tenant), tenant, names),
+            }),
             limits: Arc::clone(&self.limits),
             counters: self.counters.clone(),
         }
+    }
+
+    /// Whether nothing that is kept about backends depends on what has changed. Probes depend on more.
+    fn has_same_backends(&self, tenant: &Tenant) -> bool {
+        let same = |settings: &Tenant| settings.backends == tenant.backends && settings.balance == tenant.balance;
+        same(&self.settings) && [&*self.settings, tenant].iter().all(|settings| settings.health_check.is_none())
     }
 }
 
@@ -192,6 +202,10 @@ mod tests {
         assert!(Arc::ptr_eq(&first.tenants[1], &next.tenants[0]));
         assert!(!Arc::ptr_eq(&first.tenants[0], &next.tenants[1]));
         assert_eq!(next.tenants[1].counters[1].outcomes(ConnectionOutcome::Ok), 1);
+        let backends = |policy: &Policy, tenant: usize| policy.tenants[tenant].backends.clone().unwrap();
+        assert!(Arc::ptr_eq(&backends(&first, 0), &backends(&next, 1)));
+        let moved = next.succeed(config(&[&changed.replace(":1", ":3")]));
+        assert!(!Arc::ptr_eq(&backends(&next, 1), &backends(&moved, 0)));
         assert!(Arc::ptr_eq(&first.permits[0], &next.permits[0]));
         assert!(routes(&next, "aa.example") && !routes(&next, "a.example"));
     }

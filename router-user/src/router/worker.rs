@@ -159,9 +159,10 @@ impl Worker {
         held
     }
 
-    fn move_to(&self, policy: Arc<Policy>) {
+    /// Gives the former site, which may take a while to drop.
+    fn move_to(&self, policy: Arc<Policy>) -> Rc<Site> {
         let next = Site::new(policy, self.index, Some(&self.site()));
-        self.site.replace(Rc::new(next));
+        self.site.replace(Rc::new(next))
     }
 }
 
@@ -258,7 +259,7 @@ impl Doors {
 
     fn change(&mut self, worker: &Rc<Worker>, change: Change) {
         let Change { policy, sockets, applied } = change;
-        worker.move_to(policy);
+        let _former = worker.move_to(policy);
         self.close_all_but(&worker.site());
         for (name, socket) in sockets {
             if let Err(error) = self.open(worker, &name, socket) {

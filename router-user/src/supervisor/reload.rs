@@ -1,13 +1,14 @@
 //! Puts a changed configuration in force: the router gets ready first, then the terminators that it needs start, then the
 //! router changes over, and only then terminators that nobody needs any more retire. What fails changes nothing.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
 use config::{Config, LoadError, Parts, refused_fields};
 use tokio::net::UnixDatagram;
@@ -143,6 +144,7 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> Result<(), NotReloaded> {
+        self.file.is_read();
         let text = Config::read_file(self.file.path())?;
         self.runtime_dir.propose_config(&text)?;
         self.give(&Order::Prepare).await?;
@@ -183,19 +185,21 @@ impl Reloader {
         let probes_others = self.config.prober_settings() != config.prober_settings();
         let mut retiring = Vec::new();
         let mut starting = JoinSet::new();
-        let parts = Parts::of(&config);
+        let parts = LazyCell::new(|| Parts::of(&config));
         for name in &replaced {
             match self.start_successor(&config, &parts, &program, name) {
                 Coming::Now { started, former } => drop(starting.spawn(started.takes_over(former))),
                 Coming::OnDemand => {}
             }
         }
+        drop(parts);
         retiring.extend(gone.into_iter().filter_map(|name| self.terminators.remove(&name)));
         if probes_others {
             // Nobody's connection waits for it.
             tokio::spawn(self.replace_prober(&config, &program));
         }
-        (self.config, self.text) = (config, text);
+        // Taking a large one apart takes a while, and is nobody's to wait for.
+        let _former = (mem::replace(&mut self.config, config), mem::replace(&mut self.text, text));
         let deadline = Instant::now() + TERMINATOR_PATIENCE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, starting.join_next()).await {
             retiring.extend(ended.ok().flatten());
