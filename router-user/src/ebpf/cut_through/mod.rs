@@ -11,6 +11,7 @@ mod ending;
 mod fallback;
 mod flow;
 mod flows;
+mod grace;
 mod inspect;
 mod install;
 mod layouts;
