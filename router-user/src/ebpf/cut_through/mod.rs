@@ -11,7 +11,6 @@ mod ending;
 mod fallback;
 mod flow;
 mod flows;
-mod grace;
 mod inspect;
 mod install;
 mod layouts;

@@ -21,9 +21,9 @@ use self::sweep::Doubt;
 use super::conntrack::Conntrack;
 use super::flow::{FlowNote, NewFlow, Owner};
 use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome, Place};
-use super::grace;
 use super::layouts::{OtherLayout, Programs};
 use super::notes::Notes;
+use super::raw;
 use super::record::{Identity, delivered};
 use super::shared::State;
 use super::watch::Watch;
@@ -334,8 +334,8 @@ impl Collector {
 
 /// Until those that the programs have let pass have reached their sockets.
 fn wait_for_packets() {
-    if let Err(error) = grace::wait_for_packets_on_their_way() {
-        warn!(%error, "wait for packets on their way: membarrier(2)");
+    if let Err(error) = raw::wait_for_packets_on_their_way() {
+        warn!(%error, "membarrier(2)");
         thread::sleep(Duration::from_millis(50));
     }
 }

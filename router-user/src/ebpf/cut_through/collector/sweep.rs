@@ -12,8 +12,8 @@ use crate::ebpf::cut_through::ending::reset_both;
 use crate::ebpf::cut_through::fallback::Fallback;
 use crate::ebpf::cut_through::flow::{NewFlow, Owner};
 use crate::ebpf::cut_through::flows::{FlowOutcome, Place};
-use crate::ebpf::cut_through::grace;
 use crate::ebpf::cut_through::opening::Opening;
+use crate::ebpf::cut_through::raw;
 use crate::ebpf::cut_through::table::field;
 
 impl Collector {
@@ -39,7 +39,7 @@ impl Collector {
     pub(super) fn take_back(&mut self, place: u32, doubt: Doubt) {
         let Some(mut flow) = self.live.remove(&place) else { return };
         self.state.withdraw([(place, &flow.keys)]);
-        let waited = grace::wait_for_packets_on_their_way();
+        let waited = raw::wait_for_packets_on_their_way();
         let record = self.state.table.read(place);
         let [client, backend] = record.directions;
         let untouched = |opening: &Opening| {
