@@ -160,7 +160,7 @@ pub(crate) fn successor(router: &RouterProcess, former: Pid) -> Pid {
 }
 
 /// What `sni-router status` says.
-fn shown(router: &RouterProcess) -> String {
+pub(crate) fn shown(router: &RouterProcess) -> String {
     let mut status = Command::new(router.program());
     let status = status.args(["status", "--admin"]).arg(router.folder().join("run/admin.sock")).output();
     String::from_utf8(status.unwrap().stdout).unwrap()

@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 
 use self::pages::Way;
 use self::prober::Prober;
-pub use self::socket::{admin_socket, bind_socket};
+pub use self::socket::{admin_socket, bind_socket, put_socket_in_place};
 use self::terminators::Terminators;
 use crate::metrics::WorkerCounters;
 use crate::router::{Policy, Shared};
@@ -73,9 +73,13 @@ pub struct AdminSockets {
 }
 
 impl AdminSockets {
-    /// Binds the one in the runtimeDir beside the one at `admin.address`. Without it the router goes on, and says so.
-    pub fn beside(address: Option<TcpListener>, config: &Config) -> Self {
-        let socket = bind_socket(&config.runtime_dir);
+    /// Binds the one in the runtimeDir, beside its place. Without it the router goes on, and says so. Where no supervisor
+    /// does it when the router serves, it is put in its place at once.
+    pub fn beside(address: Option<TcpListener>, config: &Config, is_supervised: bool) -> Self {
+        let socket = bind_socket(&config.runtime_dir).and_then(|socket| match is_supervised {
+            true => Ok(socket),
+            false => put_socket_in_place(&config.runtime_dir).map(|()| socket),
+        });
         if let Err(error) = &socket {
             let path = admin_socket(&config.runtime_dir);
             warn!(socket = %path.display(), %error, "no admin socket");

@@ -11,10 +11,9 @@ pub fn admin_socket(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("admin.sock")
 }
 
-/// Binds the socket and puts it in the place of one of an earlier router, which may still be draining.
+/// Binds the socket beside its place, where an earlier router's may be.
 pub fn bind_socket(runtime_dir: &Path) -> io::Result<UnixListener> {
-    let path = admin_socket(runtime_dir);
-    let beside = path.with_extension("sock.new");
+    let beside = beside(runtime_dir);
     if let Err(error) = remove_file(&beside)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -23,9 +22,18 @@ pub fn bind_socket(runtime_dir: &Path) -> io::Result<UnixListener> {
     let socket = UnixListener::bind(&beside)?;
     // Before anybody can know the name.
     set_permissions(&beside, Permissions::from_mode(0o600))?;
-    rename(&beside, &path)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Puts the socket that was bound last in its place: from here on its router is asked. Needs the right to write to the
+/// folder, which a router that has dropped its privileges does not have.
+pub fn put_socket_in_place(runtime_dir: &Path) -> io::Result<()> {
+    rename(beside(runtime_dir), admin_socket(runtime_dir))
+}
+
+fn beside(runtime_dir: &Path) -> PathBuf {
+    admin_socket(runtime_dir).with_extension("sock.new")
 }
 
 #[cfg(test)]
@@ -37,9 +45,14 @@ mod tests {
     #[test]
     fn the_socket_of_an_earlier_router_is_replaced_and_only_its_user_may_open_it() {
         let folder = tempfile::tempdir().unwrap();
-        let _earlier = bind_socket(folder.path()).unwrap();
-        let later = bind_socket(folder.path()).unwrap();
         let path = admin_socket(folder.path());
+        let earlier = bind_socket(folder.path()).unwrap();
+        put_socket_in_place(folder.path()).unwrap();
+        let later = bind_socket(folder.path()).unwrap();
+        // Not before that one serves.
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(earlier.accept().is_ok());
+        put_socket_in_place(folder.path()).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let _client = UnixStream::connect(&path).unwrap();
         later.set_nonblocking(true).unwrap();

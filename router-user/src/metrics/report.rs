@@ -176,7 +176,7 @@ fn data_paths(page: &mut Exposition, workers: &[Arc<WorkerCounters>], cut_throug
 
 fn programs(page: &mut Exposition, steering: &Steering, cut_through: &CuttingThrough) {
     let steering_state = match steering {
-        Steering::NotConfigured => None,
+        Steering::NotConfigured(_) => None,
         Steering::Attached(_) => Some((PROGRAM, "")),
         Steering::Unavailable(reason) => Some((PROGRAM, reason.reason())),
     };

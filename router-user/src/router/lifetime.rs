@@ -113,6 +113,7 @@ pub(super) async fn run(
             (Wish::Obey(Order::TakeOver, channel), Authority::Supervisor { line, .. }) => {
                 let answer = taking_over(channel, shared, reloader);
                 if let (Answer::Done, Some(sockets)) = (&answer, doors.take()) {
+                    shared.steering.take_over();
                     reloader.open(sockets).await;
                     shared.reloads.count(ReloadOutcome::Ok);
                 }

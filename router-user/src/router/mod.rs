@@ -92,10 +92,10 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let sockets = listening.in_order_of(&config).map_err(missing)?;
     let access_log = config.access_log.as_ref().map(open_access_log).transpose()?;
     let cut_through = cut_through::Started::load(&config);
-    // After what can fail, because it takes the name from the process before.
-    let admin_sockets = AdminSockets::beside(listening.admin, &config);
-    // Last, because it takes the connections from the process before.
-    let steering = Steering::start(&config, &sockets, workers);
+    let is_supervised = matches!(authority, Authority::Supervisor { .. });
+    // Neither takes anything from the process before yet.
+    let admin_sockets = AdminSockets::beside(listening.admin, &config, is_supervised);
+    let steering = Steering::prepare(&config, &sockets, workers);
     let keep = transparent::with_capability(cut_through.capabilities(), &config);
     drop_privileges(identity, keep).map_err(|error| Failure::System(error.to_string()))?;
     transparent::warn_without_capability(&config);
@@ -115,14 +115,16 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
         access_log,
         drain: drain.signal(),
         hand_over: HandOver::new(),
-        is_supervised: matches!(authority, Authority::Supervisor { .. }),
+        is_supervised,
         ended: Semaphore::new(0),
     });
     let (started, changes) = start(&shared, counters, admin_sockets).map_err(system("start the workers"))?;
     info!(tenants, is_aside, "ready");
     let mut reloader = Reloader::new(Arc::clone(&shared), text, changes);
     let mut doors = Some(sockets);
+    // Nothing fails any more.
     if !is_aside && let Some(sockets) = doors.take() {
+        shared.steering.take_over();
         runtime.block_on(reloader.open(sockets));
     }
     if let Authority::Supervisor { line, .. } = &authority {

@@ -178,7 +178,7 @@ fn kernel_programs(steering: &Steering, cut_through: &CuttingThrough) -> Vec<Ker
         reason: missing.unwrap_or_default().to_owned(),
     };
     let steer = match steering {
-        Steering::NotConfigured => None,
+        Steering::NotConfigured(_) => None,
         Steering::Attached(_) => Some(program(router_common::steer::PROGRAM, None)),
         Steering::Unavailable(reason) => Some(program(router_common::steer::PROGRAM, Some(reason.reason()))),
     };

@@ -75,7 +75,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
     manager.keep(&sockets);
     let file = (config_file, seen, text);
     let groups = MemoryGroups::new(&config.runtime_dir);
-    let seat = Seat::new(sockets);
+    let seat = Seat::new(sockets, &config.runtime_dir);
     runtime()?.block_on(begin(file, config, identity, runtime_dir, seat, groups, Roster::default(), Present::default()))
 }
 
@@ -95,7 +95,7 @@ pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
     let is_in_force = std::fs::read_to_string(config_file).is_ok_and(|now| now == text);
     let seen = fingerprint(if is_in_force { config_file } else { in_force });
     let file = (config_file, seen, text);
-    let (seat, roster) = (Seat::new(sockets), Roster::default());
+    let (seat, roster) = (Seat::new(sockets, &config.runtime_dir), Roster::default());
     runtime()?.block_on(async {
         let children = Inheritance::children(line, lifelines, &state, &roster).map_err(|error| failed(&error))?;
         let (router, line, others) = children;

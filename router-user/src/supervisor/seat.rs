@@ -19,6 +19,7 @@ use super::child::Role;
 use super::process::Process;
 use super::reload::News;
 use super::roster::Roster;
+use crate::admin::put_socket_in_place;
 use crate::listening::ListeningSockets;
 use crate::supervision::{Answer, Line, Order};
 
@@ -28,6 +29,8 @@ pub(super) struct Seat {
     /// To the router that serves, if one does.
     pub(super) line: Arc<Mutex<Option<Line>>>,
     pub(super) sockets: Sockets,
+    /// Where the admin socket is.
+    runtime_dir: Arc<PathBuf>,
     /// Whether a router has been ready at any time.
     pub(super) served: watch::Sender<bool>,
     ask: UnboundedSender<Upgrade>,
@@ -88,12 +91,13 @@ pub(super) enum NotReplaced {
 }
 
 impl Seat {
-    pub(super) fn new(sockets: ListeningSockets) -> Self {
+    pub(super) fn new(sockets: ListeningSockets, runtime_dir: &Path) -> Self {
         let (ask, asked) = unbounded_channel();
         let sockets = Sockets(Arc::new(std::sync::Mutex::new(sockets)));
         Self {
             line: Arc::default(),
             sockets,
+            runtime_dir: Arc::new(runtime_dir.to_owned()),
             served: watch::Sender::new(false),
             ask,
             asked: Arc::new(Mutex::new(asked)),
@@ -127,6 +131,15 @@ impl Seat {
                 Ok(Err(error)) => Err(error),
                 _ => Err(NotReplaced::Stopped),
             },
+        }
+    }
+
+    /// The router that serves from now on is the one to be asked at the admin socket, if it has one.
+    fn admin_socket_in_place(&self) {
+        if let Err(error) = put_socket_in_place(&self.runtime_dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!(%error, "the admin socket stays the former router's");
         }
     }
 
@@ -213,6 +226,7 @@ impl Upgrade {
             Err(_elapsed) => return Err(NotReplaced::TooSlow),
         }
         // From here on the new one has the place, whatever becomes of the former one.
+        self.seat.admin_socket_in_place();
         let former_line = self.seat.line.lock().await.replace(line);
         let former = std::mem::replace(process, successor);
         former.leaves();
@@ -241,6 +255,7 @@ pub(super) async fn take_seat(seat: Seat, line: Line) {
     let started = async { start(sockets?, &line, false).await };
     match started.await {
         Ok(Answer::Done) => {
+            seat.admin_socket_in_place();
             *seat.line.lock().await = Some(line);
             seat.served.send_replace(true);
         }

@@ -3,12 +3,15 @@
 use std::fs;
 use std::net::SocketAddr;
 
+use nix::sys::signal::Signal;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tests::hello::Hello;
+use tests::patience::PATIENCE;
 use tests::raw_client::RawClient;
 
 use super::site::{Greeting, Site, greet, setup};
 use crate::reload::replace;
-use crate::reload_of_the_process::successor;
+use crate::reload_of_the_process::{shown, successor};
 
 #[test]
 fn prefixes_come_and_go_and_connections_through_them_stay() {
@@ -47,4 +50,35 @@ fn prefixes_come_and_go_and_connections_through_them_stay() {
     goes_on();
     assert_eq!(greetings(), [Greeting::Refused; 2]);
     assert!(router.log().with(&["WARN"]).is_empty(), "{:?}", router.log().lines());
+}
+
+#[test]
+fn a_router_that_fails_without_its_privileges_takes_over_neither_steering_nor_the_admin_socket() {
+    let Some(site) = Site::new("a successor that fails late") else { return };
+    let router = site.start(setup(&site).line("workers: 2"));
+    let text = fs::read_to_string(router.config_file()).unwrap();
+    let [first, second]: [SocketAddr; 2] = ["10.99.1.1:443", "10.99.2.1:8443"].map(|address| address.parse().unwrap());
+    let greetings = || site.at_client(|| [first, second].map(greet));
+    let steered = |steer: &str| text.replace("  - name: tls\n", &format!("  - name: tls\n    steer: [\"{steer}\"]\n"));
+    let former = router.router_pid().unwrap();
+    replace(&router, &steered("10.99.1.0/24:443"));
+    let former = successor(&router, former);
+    assert_eq!(greetings(), [Greeting::Echoed, Greeting::Refused]);
+
+    // Root may have any number of threads, the router's uid none besides those that there are: it fails as late as it can.
+    let supervisor = Pid::from_raw(router.supervisor_pid().unwrap());
+    let limit = getrlimit(Resource::Nproc);
+    prlimit(supervisor, Resource::Nproc, Rlimit { current: Some(1), ..limit.clone() }).unwrap();
+    replace(&router, &steered("10.99.2.0/24:8443"));
+    router.log().wait_for(PATIENCE, &["not reloaded", "ended before it was ready"]).unwrap();
+    router.log().wait_for(PATIENCE, &["start the workers"]).unwrap();
+    (0..20).for_each(|_| assert_eq!(greetings(), [Greeting::Echoed, Greeting::Refused]));
+    assert!(shown(&router).contains("not reloaded"), "{}", shown(&router));
+    assert_eq!(router.router_pid().unwrap(), former);
+
+    prlimit(supervisor, Resource::Nproc, limit).unwrap();
+    router.signal(Signal::SIGHUP).unwrap();
+    successor(&router, former);
+    assert_eq!(greetings(), [Greeting::Refused, Greeting::Echoed]);
+    assert!(!shown(&router).contains("not reloaded"), "{}", shown(&router));
 }

@@ -3,9 +3,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, SkLookup};
@@ -19,19 +20,26 @@ use super::super::{Pins, Unavailable};
 #[derive(Debug)]
 pub(super) struct Link {
     link: OwnedFd,
+    program: OwnedFd,
     program_id: u32,
+    /// Whether the link runs our program, for good.
+    is_ours: AtomicBool,
 }
 
 impl Link {
-    /// Has the pinned link run `program`; without one that is of this namespace, attaches and pins a new one.
-    pub(super) fn take_over(program: &mut SkLookup, pins: &Pins) -> Result<Self, Unavailable> {
+    /// Opens the pinned link, which goes on running a former process's program; without one that is of this namespace,
+    /// attaches and pins a new one, which is detached again if this is dropped before [`take_over`](Self::take_over).
+    pub(super) fn open(program: &mut SkLookup, pins: &Pins) -> Result<Self, Unavailable> {
         let path = pins.path(PROGRAM);
-        let program_id = program.info().map_err(|error| Unavailable::of_program(PROGRAM, error))?.id();
+        let failed = |error: ProgramError| Unavailable::of_program(PROGRAM, error);
+        let program_id = program.info().map_err(failed)?.id();
+        let descriptor = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
+        let descriptor = descriptor.map_err(call("duplicate the program"))?;
+        let this = |link| Self { link, program: descriptor, program_id, is_ours: AtomicBool::new(false) };
         match open_pinned(&path) {
             Ok(link) => {
-                if runs_now(&link, program)? {
-                    info!(path = %path.display(), "steer: took over from the process before");
-                    return Ok(Self { link, program_id });
+                if runs_here(&link).map_err(call("ask for the link"))? {
+                    return Ok(this(link));
                 }
                 fs::remove_file(&path).map_err(call("remove the old link"))?;
             }
@@ -39,7 +47,17 @@ impl Link {
             Err(error) => return Err(call("open the pinned link")(error)),
         }
         attach(program, &path)?;
-        Ok(Self { link: open_pinned(&path).map_err(call("open the pinned link"))?, program_id })
+        Ok(this(open_pinned(&path).map_err(call("open the pinned link"))?))
+    }
+
+    /// Has the link run our program, if it does not yet.
+    pub(super) fn take_over(&self) -> io::Result<()> {
+        if self.is_taken_over() {
+            update_link(&self.link, &self.program)?;
+            info!("steer: took over from the process before");
+        }
+        self.is_ours.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether another process has made the link run its own program.
@@ -53,28 +71,33 @@ impl Link {
     }
 }
 
-/// Has the link run `program`; `false` for a link that was detached by a process that ended, or of a namespace that is
-/// not ours.
-fn runs_now(link: &OwnedFd, program: &SkLookup) -> Result<bool, Unavailable> {
-    if !is_of_this_netns(link).map_err(call("ask for the link"))? {
-        return Ok(false);
-    }
-    let program = program.fd().map_err(|error| Unavailable::of_program(PROGRAM, error))?;
-    match update_link(link, program) {
-        Ok(()) => Ok(true),
-        // Detached since we asked (kernel/bpf/net_namespace.c, bpf_netns_link_update_prog).
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
-        Err(error) => Err(call("replace the program")(error)),
+/// A process that comes to nothing steers nothing.
+impl Drop for Link {
+    fn drop(&mut self) {
+        if !self.is_ours.load(Ordering::Relaxed) && !self.is_taken_over() {
+            let _ = self.detach();
+        }
     }
 }
 
-/// Ends what a former process with another configuration steered here.
-pub(super) fn remove(pins: &Pins) -> io::Result<()> {
-    let path = pins.path(PROGRAM);
-    match open_pinned(&path) {
-        Ok(link) if is_of_this_netns(&link)? => fs::remove_file(&path),
-        _ => Ok(()),
+/// Whether it is attached, and to our namespace: not one that was detached by a process that ended. The kernel tells the low
+/// half of the namespace's inode number (include/uapi/linux/bpf.h, bpf_link_info).
+fn runs_here(link: &OwnedFd) -> io::Result<bool> {
+    let own = fs::metadata(NETNS)?.ino() as u32;
+    Ok(matches!(netns_link(link)?, Some(NetnsLink { netns, .. }) if netns == own))
+}
+
+/// What a former process steers here, if one does.
+pub(super) fn of_a_former_process(pins: &Pins) -> io::Result<Option<OwnedFd>> {
+    match open_pinned(&pins.path(PROGRAM)) {
+        Ok(link) if runs_here(&link)? => Ok(Some(link)),
+        _ => Ok(None),
     }
+}
+
+/// Ends what a former process steers: the kernel's own lookup has all connections again.
+pub(super) fn end(link: &OwnedFd) -> io::Result<()> {
+    detach_link(link)
 }
 
 /// A link that cannot be pinned is detached again when it is dropped.
@@ -87,12 +110,6 @@ fn attach(program: &mut SkLookup, path: &Path) -> Result<(), Unavailable> {
         Ok(_pinned) => Ok(()),
         Err(error) => Err(Unavailable::Bpffs { operation: "pin", path: path.into(), source: io::Error::other(error) }),
     }
-}
-
-/// The kernel tells the low half of the inode's number (include/uapi/linux/bpf.h, bpf_link_info).
-fn is_of_this_netns(link: &OwnedFd) -> io::Result<bool> {
-    let own = fs::metadata(NETNS)?.ino() as u32;
-    Ok(matches!(netns_link(link)?, Some(NetnsLink { netns, .. }) if netns == own))
 }
 
 fn call(operation: &'static str) -> impl FnOnce(io::Error) -> Unavailable {

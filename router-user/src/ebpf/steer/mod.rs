@@ -6,6 +6,7 @@ mod table;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, SockMap};
@@ -23,8 +24,8 @@ use crate::listening::listen;
 /// What became of `steer:`.
 #[derive(Debug)]
 pub enum Steering {
-    /// No listener has it.
-    NotConfigured,
+    /// No listener has it; perhaps a former process steers.
+    NotConfigured(Option<OwnedFd>),
     /// The kernel steers.
     Attached(Steer),
     /// Listeners have it, the kernel does not do it.
@@ -38,14 +39,14 @@ pub struct Steer {
 }
 
 impl Steering {
-    /// Loads, fills and attaches, or says in one line why not. `sockets` are the bound ones: for each listener at least one,
-    /// of which as many as there are workers are steered to.
-    pub fn start(config: &Config, sockets: &[Vec<TcpListener>], workers: usize) -> Self {
+    /// Loads, fills and attaches, or says in one line why not; what a former process steers it steers until
+    /// [`take_over`](Self::take_over). `sockets` are the bound ones: for each listener at least one, of which as many as there
+    /// are workers are steered to.
+    pub fn prepare(config: &Config, sockets: &[Vec<TcpListener>], workers: usize) -> Self {
         if config.listeners.iter().all(|listener| listener.steer.is_empty()) {
-            if let Some(Err(error)) = Pins::find(&config.runtime_dir).map(|pins| link::remove(&pins)) {
-                warn!(%error, "steer: what a former process steered here could not be removed");
-            }
-            return Self::NotConfigured;
+            let former = Pins::find(&config.runtime_dir).map(|pins| link::of_a_former_process(&pins)).transpose();
+            let former = former.inspect_err(|error| warn!(%error, "steer: what a former process steers here stays"));
+            return Self::NotConfigured(former.ok().flatten().flatten());
         }
         match attach(config, sockets, workers) {
             Ok(steer) => Self::Attached(steer),
@@ -56,6 +57,18 @@ impl Steering {
                 }
                 Self::Unavailable(reason)
             }
+        }
+    }
+
+    /// From one SYN to the next this process steers instead of a former one. Needs no privileges.
+    pub fn take_over(&self) {
+        let taken_over = match self {
+            Self::Attached(steer) => steer.link.take_over(),
+            Self::NotConfigured(Some(former)) => link::end(former),
+            Self::NotConfigured(None) | Self::Unavailable(_) => Ok(()),
+        };
+        if let Err(error) = taken_over {
+            warn!(%error, "steer: a former process steers on");
         }
     }
 
@@ -118,9 +131,9 @@ fn attach(config: &Config, sockets: &[Vec<TcpListener>], workers: usize) -> Resu
     }
     let program: &mut SkLookup = load_program(&mut object, PROGRAM, SkLookup::load)?;
     // After the load, so that a process that may do nothing hears of the capabilities and not of bpffs.
-    let link = Link::take_over(program, &Pins::find_or_mount(&config.runtime_dir)?)?;
+    let link = Link::open(program, &Pins::find_or_mount(&config.runtime_dir)?)?;
     let verdicts = object.take_map(VERDICTS).ok_or_else(|| missing(VERDICTS))?.try_into().map_err(failed(VERDICTS))?;
-    info!(prefixes = table.prefixes.len(), denied = denied.len(), workers, "steer: attached");
+    info!(prefixes = table.prefixes.len(), denied = denied.len(), workers, "steer: ready");
     Ok(Steer { link, verdicts })
 }
 
