@@ -23,6 +23,7 @@ pub mod relay;
 pub mod reset;
 mod seqpacket;
 pub mod silence;
+mod source_socket;
 
 pub use access_log::{AccessLine, AccessLog, AccessLogFile};
 pub use backends::{Backends, Lease};
@@ -32,3 +33,4 @@ pub use drain::{Drain, DrainPhase, DrainSignal};
 pub use farewell::Alert;
 pub use limits::Limits;
 pub use reset::{close_will_reset, reset};
+pub use source_socket::SourceSocket;

@@ -105,6 +105,7 @@ fn ten_thousand_hand_offs_leave_no_descriptor_behind() {
             accepted_unix_ms: 0,
             deadline_monotonic_ns: 0,
             hello_ms: 0.0,
+            has_source_socket: false,
         };
         let before = open_descriptors();
         let send = async {

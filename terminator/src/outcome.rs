@@ -41,6 +41,10 @@ label_set! {
         NoMemory = "no_memory",
         /// A firewall or sandbox forbids the connection to the backend.
         BackendNotPermitted = "backend_not_permitted",
+        /// The backend could not be connected to from the client's address (`clientAddress: Transparent`).
+        ClientAddressFailed = "client_address_failed",
+        /// The client's address is of another family than every backend's (`clientAddress: Transparent`).
+        ClientAddressFamily = "client_address_family",
         /// No backend is healthy.
         NoneHealthy = "none_healthy",
         /// The backends are names without an address.
@@ -91,8 +95,8 @@ impl From<&DialError> for Outcome {
             DialError::Tls { .. } => Self::BackendTlsFailed,
             DialError::NoneHealthy { .. } => Self::NoneHealthy,
             DialError::NoAddress { .. } => Self::BackendNoAddress,
-            // A terminator dials with its own address.
-            DialError::AsClient { .. } | DialError::OtherFamily { .. } => Self::BackendFailed,
+            DialError::AsClient { .. } => Self::ClientAddressFailed,
+            DialError::OtherFamily { .. } => Self::ClientAddressFamily,
             DialError::Failed { .. } => Self::BackendFailed,
         }
     }

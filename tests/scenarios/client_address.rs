@@ -1,6 +1,8 @@
 //! `clientAddress: Transparent`: backends see the client's own address, with the routing that docs/client-address.md
 //! gives, on three hosts.
 
+mod terminated;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 
@@ -183,6 +185,13 @@ impl Site {
         let port = self.backends[backend].address().port().to_string();
         let rule = ["rule", "add", "iif", "to-backend", "ipproto", "tcp", "sport", &port, "lookup", TABLE];
         self.ip(&[&[option], &rule[..]].concat());
+        self.ip(&[option, "route", "add", "local", "default", "dev", "lo", "table", TABLE]);
+    }
+
+    /// The same for whatever backend.
+    fn route_all_answers(&self, family: SocketAddr) {
+        let option = if family.is_ipv4() { "-4" } else { "-6" };
+        self.ip(&[option, "rule", "add", "iif", "to-backend", "ipproto", "tcp", "lookup", TABLE]);
         self.ip(&[option, "route", "add", "local", "default", "dev", "lo", "table", TABLE]);
     }
 

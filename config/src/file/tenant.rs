@@ -54,7 +54,7 @@ pub(crate) struct TenantFile {
     /// What the kernel does about peers that have gone silent.
     #[serde(default)]
     pub(crate) tcp: Field<TcpFile>,
-    /// Which source address its backends see. Transparent only for `mode: Passthrough`.
+    /// Which source address its backends see.
     #[serde(default)]
     #[schemars(extend("default" = "Router"))]
     pub(crate) client_address: Field<ClientAddressFile>,

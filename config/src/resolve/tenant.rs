@@ -75,7 +75,7 @@ fn tenant(
         context.duration(&file.drain_timeout, "drainTimeout", DRAIN_TIMEOUT, Span::millis(0)..=LONGEST_DRAIN);
     let limits = limits(context, file);
     let proxy_protocol = proxy_protocol(context, file);
-    let client_address = client_address(context, file);
+    let client_address = client_address(file);
     let tcp = tcp(context, &file.tcp);
     let clients = clients(context, &file.clients);
     Some(Tenant {
@@ -233,15 +233,9 @@ fn certificate_probe(context: &Context<'_>, tenant: &TenantFile) -> Option<Optio
     context.duration(field, "certificateProbe", Text(LONGEST_CERTIFICATE_PROBE), bounds).map(Some)
 }
 
-fn client_address(context: &Context<'_>, tenant: &TenantFile) -> Option<ClientAddress> {
+fn client_address(tenant: &TenantFile) -> Option<ClientAddress> {
     match or_default(&tenant.client_address, &ClientAddressFile::Router)? {
         ClientAddressFile::Router => Some(ClientAddress::Router),
-        ClientAddressFile::Transparent if tenant.mode.value() == Some(&ModeFile::Terminate) => {
-            let message = "is only for mode Passthrough: a terminator has no right to other addresses than this \
-                           host's; `proxyProtocol` tells its backends the client's";
-            context.error(&tenant.client_address, "clientAddress", message);
-            None
-        }
         ClientAddressFile::Transparent => Some(ClientAddress::Transparent),
     }
 }

@@ -175,20 +175,14 @@ fn names_are_backends_and_the_resolver_has_bounds() {
 }
 
 #[test]
-fn only_passthrough_backends_see_the_clients_address() {
+fn backends_of_both_modes_can_see_the_clients_address() {
     let config = changed("mode: Passthrough", "mode: Passthrough\n    clientAddress: Transparent");
     assert_eq!(config.tenants[0].client_address, ClientAddress::Transparent);
     assert_eq!(config.tenants[1].client_address, ClientAddress::Router);
     assert!(config.has_transparent_tenants() && !changed("user: 1000", "workers: 1").has_transparent_tenants());
-    changed("mode: Terminate", "mode: Terminate\n    clientAddress: Router");
-    spoiled(
-        "mode: Terminate",
-        "mode: Terminate\n    clientAddress: Transparent",
-        &[
-            "14:20: tenants[1].clientAddress: is only for mode Passthrough: a terminator has no right to other addresses \
-           than this host's; `proxyProtocol` tells its backends the client's",
-        ],
-    );
+    let config = changed("mode: Terminate", "mode: Terminate\n    clientAddress: Transparent");
+    assert_eq!(config.tenants[1].client_address, ClientAddress::Transparent);
+    assert!(config.has_transparent_tenants());
 }
 
 #[test]

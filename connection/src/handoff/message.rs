@@ -40,6 +40,9 @@ pub struct Handoff {
     /// Milliseconds from accept to a complete hello.
     #[serde(default)]
     pub hello_ms: f64,
+    /// Whether a socket comes with it that is bound to the client's address, for the way to the backend.
+    #[serde(default)]
+    pub has_source_socket: bool,
 }
 
 /// What a name of backends stands for, which the terminator has no way to find out.
@@ -55,7 +58,7 @@ pub struct ResolvedName {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request<'a> {
-    /// Comes with one descriptor.
+    /// Comes with one descriptor, or two.
     Connection(Cow<'a, Handoff>),
     /// Holds from now on, for all connections.
     Addresses(Cow<'a, ResolvedName>),
@@ -124,6 +127,7 @@ pub(super) mod tests {
             accepted_unix_ms: 2,
             deadline_monotonic_ns: 3,
             hello_ms: 0.25,
+            has_source_socket: false,
         }
     }
 

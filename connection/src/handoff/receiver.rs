@@ -24,7 +24,8 @@ use crate::seqpacket::register;
 #[derive(Debug)]
 pub enum Received {
     /// A connection, unread, non-blocking; `tokio::net::TcpStream::from_std` makes it a worker's.
-    Connection(Box<Handoff>, TcpStream),
+    /// With the socket that [`Handoff::has_source_socket`] tells of.
+    Connection(Box<Handoff>, TcpStream, Option<OwnedFd>),
     /// What a name of backends stands for from now on.
     Addresses(ResolvedName),
     /// Answer with [`HandoffReceiver::send_status`].
@@ -129,7 +130,7 @@ impl HandoffReceiver {
         &self,
         payload: &[u8],
         flags: ReturnFlags,
-        mut descriptors: Vec<OwnedFd>,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<Received, HandoffError> {
         if flags.contains(ReturnFlags::CTRUNC) {
             return Err(HandoffError::DescriptorsLost);
@@ -140,12 +141,13 @@ impl HandoffReceiver {
         match decode(payload)? {
             Request::Connection(handoff) => {
                 let count = descriptors.len();
-                match (descriptors.pop(), descriptors.is_empty()) {
-                    (Some(descriptor), true) => {
-                        Ok(Received::Connection(Box::new(handoff.into_owned()), connection(descriptor)?))
-                    }
-                    _ => Err(HandoffError::WrongDescriptors { count }),
-                }
+                let mut descriptors = descriptors.into_iter();
+                let (client, source) = match (descriptors.next(), descriptors.next(), handoff.has_source_socket) {
+                    (Some(client), None, false) => (client, None),
+                    (Some(client), Some(source), true) if count == 2 => (client, Some(stream_socket(source)?)),
+                    _ => return Err(HandoffError::WrongDescriptors { count }),
+                };
+                Ok(Received::Connection(Box::new(handoff.into_owned()), connection(client)?, source))
             }
             Request::Addresses(resolved) => Ok(Received::Addresses(resolved.into_owned())),
             Request::Status(number) => {
@@ -161,13 +163,17 @@ impl HandoffReceiver {
 }
 
 fn connection(descriptor: OwnedFd) -> Result<TcpStream, HandoffError> {
-    if sockopt::socket_type(&descriptor) != Ok(SocketType::STREAM) {
-        return Err(HandoffError::NotAConnection);
-    }
-    let connection = TcpStream::from(descriptor);
+    let connection = TcpStream::from(stream_socket(descriptor)?);
     connection.set_nonblocking(true).map_err(|error| HandoffError::socket("set non-blocking", error))?;
     Ok(connection)
 }
 
-/// Room for more than the one that is allowed, so that a surplus is received, counted and closed here.
+fn stream_socket(descriptor: OwnedFd) -> Result<OwnedFd, HandoffError> {
+    match sockopt::socket_type(&descriptor) {
+        Ok(SocketType::STREAM) => Ok(descriptor),
+        _ => Err(HandoffError::NotAConnection),
+    }
+}
+
+/// Room for more than are allowed, so that a surplus is received, counted and closed here.
 const DESCRIPTORS_SEEN: usize = 4;

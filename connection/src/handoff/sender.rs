@@ -75,15 +75,28 @@ impl HandoffSender {
     /// shutting it down. While the terminator's queue is full, or this host short of something, it waits: the caller
     /// limits the time. When it is dropped before its end, nothing was sent.
     pub async fn send(&self, handoff: &Handoff, connection: impl AsFd) -> Result<(), HandoffError> {
+        self.send_with(handoff, connection, None).await
+    }
+
+    /// The same, with the socket that [`Handoff::has_source_socket`] tells of.
+    pub async fn send_with(
+        &self,
+        handoff: &Handoff,
+        connection: impl AsFd,
+        source: Option<BorrowedFd<'_>>,
+    ) -> Result<(), HandoffError> {
         let payload = encode(&Request::Connection(Cow::Borrowed(handoff)), REQUEST_LIMIT)?;
-        self.send_message(&payload, Some(connection.as_fd())).await
+        match source {
+            Some(source) => self.send_message(&payload, &[connection.as_fd(), source]).await,
+            None => self.send_message(&payload, &[connection.as_fd()]).await,
+        }
     }
 
     /// Tells what a name of backends stands for; connections that are sent later find it known. The caller limits the
     /// time; cancel-safe.
     pub async fn send_addresses(&self, resolved: &ResolvedName) -> Result<(), HandoffError> {
         let payload = encode(&Request::Addresses(Cow::Borrowed(resolved)), REQUEST_LIMIT)?;
-        self.send_message(&payload, None).await
+        self.send_message(&payload, &[]).await
     }
 
     /// Asks the terminator for its counters. The caller limits the time; cancel-safe.
@@ -117,7 +130,7 @@ impl HandoffSender {
         let _turn = self.status_turn.lock().await;
         let request = self.status_requests.fetch_add(1, Ordering::Relaxed) + 1;
         let payload = encode(&question(request), REQUEST_LIMIT)?;
-        self.send_message(&payload, None).await?;
+        self.send_message(&payload, &[]).await?;
         let mut buffer = vec![0; STATUS_LIMIT + 1];
         loop {
             let length = self.recv_reply(&mut buffer).await?;
@@ -141,14 +154,14 @@ impl HandoffSender {
         }
     }
 
-    async fn send_message(&self, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), HandoffError> {
+    async fn send_message(&self, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), HandoffError> {
         let mut pause = SHORTEST_PAUSE;
         let mut counted = [false; HandoffWait::ALL.len()];
         loop {
             let sent = self
                 .socket
                 .async_io(Interest::WRITABLE, |socket| {
-                    let sent = send_now(socket.as_fd(), payload, descriptor);
+                    let sent = send_now(socket.as_fd(), payload, descriptors);
                     if let Some(wait) = sent.err().and_then(HandoffWait::of)
                         && !std::mem::replace(&mut counted[wait as usize], true)
                     {
@@ -184,12 +197,11 @@ impl HandoffSender {
     }
 }
 
-fn send_now(socket: BorrowedFd<'_>, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> rustix::io::Result<()> {
-    let descriptors: &[BorrowedFd<'_>] = descriptor.as_slice();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send_now(socket: BorrowedFd<'_>, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        // One descriptor fits into the space for one descriptor.
+        // Two descriptors fit into the space for two descriptors.
         return Err(Errno::NOBUFS);
     }
     // A seqpacket message goes as a whole or not at all (unix(7)).

@@ -78,7 +78,7 @@ fn connection_message() -> Vec<u8> {
 
 async fn expect_connection(receiver: &HandoffReceiver) -> (Handoff, TcpStream) {
     match receiver.recv().await.unwrap() {
-        Some(Received::Connection(handoff, connection)) => (*handoff, connection),
+        Some(Received::Connection(handoff, connection, None)) => (*handoff, connection),
         other => panic!("no connection but {other:?}"),
     }
 }
@@ -274,6 +274,22 @@ async fn a_watch_for_the_end_does_not_take_the_answer_away() {
         () = sender.closed() => panic!("not closed"),
         (status, ()) = async { tokio::join!(sender.status(), answer) } => { status.unwrap(); }
     }
+}
+
+#[tokio::test]
+async fn a_source_socket_comes_with_the_connection_that_tells_of_it() {
+    let (_path, _listener, sender, receiver) = channel().await;
+    let (_client, accepted) = tcp_pair();
+    let source = TcpListener::bind("127.0.0.1:0").unwrap();
+    let handoff = Handoff { has_source_socket: true, ..sample("tls") };
+    sender.send_with(&handoff, &accepted, Some(source.as_fd())).await.unwrap();
+    let Some(Received::Connection(got, connection, Some(socket))) = receiver.recv().await.unwrap() else {
+        panic!("no connection with a socket")
+    };
+    assert_eq!((*got, connection.local_addr().unwrap()), (handoff.clone(), accepted.local_addr().unwrap()));
+    assert_eq!(TcpListener::from(socket).local_addr().unwrap(), source.local_addr().unwrap());
+    sender.send(&handoff, &accepted).await.unwrap();
+    assert!(matches!(receiver.recv().await, Err(HandoffError::WrongDescriptors { count: 1 })));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! restarted. Sends descriptors, reads nothing.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -83,6 +83,7 @@ impl TerminatorLink {
         &self,
         handoff: &Handoff,
         stream: &impl AsFd,
+        source: Option<BorrowedFd<'_>>,
         deadline: Instant,
     ) -> Result<(), TerminatorUnavailable> {
         let mut reason = match self.asking {
@@ -93,7 +94,7 @@ impl TerminatorLink {
         loop {
             let attempt = async {
                 let sender = self.sender().await?;
-                let sent = sender.send(handoff, stream.as_fd()).await;
+                let sent = sender.send_with(handoff, stream, source).await;
                 if sent.as_ref().is_err_and(|error| !error.is_about_one_message()) {
                     self.forget(&sender);
                 }

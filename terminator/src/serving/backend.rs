@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::TcpSettings;
 use connection::backends::{ConnectProbe, Endpoint, Probe};
 use connection::silence::watch_over;
-use connection::{DialError, dial_announced};
+use connection::{DialError, SourceSocket, dial_announced};
 use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,6 +34,8 @@ pub(super) struct Way<'a> {
     pub(super) header: &'a [u8],
     /// What was agreed upon with the client.
     pub(super) alpn: Option<Vec<u8>>,
+    /// Where the backend is to see the client's own address.
+    pub(super) source: Option<SourceSocket>,
     /// For the socket.
     pub(super) tcp: TcpSettings,
     pub(super) counters: &'a WorkerCounters,
@@ -49,7 +51,10 @@ impl Way<'_> {
     ) -> Result<Backend, DialError> {
         let deadline = Instant::now() + time_limit;
         let backend = endpoint.address;
-        let tcp = dial_announced(backend, time_limit, self.header).await?;
+        let tcp = match &self.source {
+            Some(source) => source.dial(backend, time_limit, self.header).await?,
+            None => dial_announced(backend, time_limit, self.header).await?,
+        };
         watch_over(&tcp, &self.tcp).map_err(|error| DialError::new(backend, error))?;
         let Some(connector) = &self.connector else { return Ok(Backend::Plain(tcp)) };
         match connector.connect(tcp, endpoint, self.alpn.as_deref(), deadline).await {
@@ -82,6 +87,7 @@ impl Probe for BackendProbe {
             connector,
             header: self.header.header(),
             alpn: None,
+            source: None,
             tcp: TcpSettings::default(),
             counters: &self.counters,
         };

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use connection::backends::Endpoint;
 use connection::clock::instant_of;
-use connection::close_will_reset;
 use connection::handoff::Handoff;
 use connection::relay::{Layered, SharedSocket, relay_stream, relay_streams};
 use connection::silence::watch_over;
+use connection::{SourceSocket, close_will_reset};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -23,7 +23,12 @@ use crate::failure::Reason;
 use crate::outcome::Outcome;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std::net::TcpStream) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    handoff: Box<Handoff>,
+    client: std::net::TcpStream,
+    source: Option<SourceSocket>,
+) {
     let _active = worker.counters().active();
     let tenant = &worker.shared.tenant;
     let record = &mut Record::new(&worker, &handoff);
@@ -82,7 +87,7 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
         .as_ref()
         .map_or_else(Vec::new, |settings| proxy_header(settings, &handoff, stream.get_ref().1, identity.as_ref()));
     let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    let way = Way { connector, header: &header, alpn, tcp: tenant.tcp, counters: worker.counters() };
+    let way = Way { connector, header: &header, alpn, source, tcp: tenant.tcp, counters: worker.counters() };
     let refused = |backend, failure: &BackendTlsFailure| record.backend_tls_failed(backend, failure);
     let dial = async |backend: &Endpoint, time_limit| way.go(backend, time_limit, refused).await;
     let connect = tenant.backends.connect(handoff.client.ip(), tenant.connect_timeout, dial);
@@ -101,6 +106,8 @@ pub(super) async fn serve(worker: Rc<Worker>, handoff: Box<Handoff>, client: std
             return record.end(Outcome::Drained);
         }
     };
+    // Its socket is the connection's own now.
+    drop(way);
     record.connected(lease.address(), began.elapsed());
 
     let traffic = &worker.counters().traffic;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::BackendName;
+use connection::SourceSocket;
 use connection::handoff::{HandoffError, HandoffReceiver, Received, ResolvedName};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -28,9 +29,10 @@ pub(super) async fn serve(worker: Rc<Worker>, router: HandoffReceiver) {
         // Each branch is cancel-safe: receiving says so, the others look at a set and at a value.
         tokio::select! {
             received = router.recv() => match received {
-                Ok(Some(Received::Connection(handoff, client))) => {
+                Ok(Some(Received::Connection(handoff, client, source))) => {
                     short_of_descriptors = false;
-                    connections.spawn_local(path::serve(Rc::clone(&worker), handoff, client));
+                    let source = source.map(|socket| SourceSocket::new(socket, handoff.client.ip()));
+                    connections.spawn_local(path::serve(Rc::clone(&worker), handoff, client, source));
                 }
                 Ok(Some(Received::Addresses(resolved))) => learn(&worker, &resolved),
                 Ok(Some(Received::StatusRequest)) => answer_status(&worker, &router).await,

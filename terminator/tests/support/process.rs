@@ -238,6 +238,7 @@ pub(crate) fn handoff(server_name: Option<&str>) -> Handoff {
         server_name: server_name.map(str::to_owned),
         alpn: Vec::new(),
         ja4: String::new(),
+        has_source_socket: false,
         accepted_monotonic_ns: monotonic_ns(Instant::now()),
         accepted_unix_ms: 0,
         deadline_monotonic_ns: monotonic_ns(Instant::now() + Duration::from_secs(5)),
