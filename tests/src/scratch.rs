@@ -42,7 +42,10 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A router that loaded eBPF programs may have mounted a bpffs, which would keep the folder from being removed.
-        let _ = unmount(self.join("run/bpf"), UnmountFlags::DETACH);
+        // A router that loaded eBPF programs may have mounted a bpffs in its runtimeDir, which would keep the folder from being
+        // removed.
+        for folder in fs::read_dir(self.path()).into_iter().flatten().flatten() {
+            let _ = unmount(folder.path().join("bpf"), UnmountFlags::DETACH);
+        }
     }
 }

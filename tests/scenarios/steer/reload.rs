@@ -68,7 +68,7 @@ fn a_router_that_fails_without_its_privileges_takes_over_neither_steering_nor_th
     // Root may have any number of threads, the router's uid none besides those that there are: it fails as late as it can.
     let supervisor = Pid::from_raw(router.supervisor_pid().unwrap());
     let limit = getrlimit(Resource::Nproc);
-    prlimit(supervisor, Resource::Nproc, Rlimit { current: Some(1), ..limit.clone() }).unwrap();
+    prlimit(supervisor, Resource::Nproc, Rlimit { current: Some(1), ..limit }).unwrap();
     replace(&router, &steered("10.99.2.0/24:8443"));
     router.log().wait_for(PATIENCE, &["not reloaded", "ended before it was ready"]).unwrap();
     router.log().wait_for(PATIENCE, &["start the workers"]).unwrap();
