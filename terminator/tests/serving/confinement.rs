@@ -19,6 +19,8 @@ async fn setup() -> Setup {
 #[tokio::test]
 async fn no_thread_holds_a_privilege_when_clients_are_served() {
     let (terminator, _router) = setup().await.start().await;
+    // It listens before it is confined, and accepts afterwards.
+    terminator.log.line_with(&["confined", "uid=", "landlock_files", "seccomp"]).await;
     let mut threads = 0;
     for thread in fs::read_dir(terminator.proc("task")).unwrap() {
         let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
@@ -48,7 +50,6 @@ async fn no_thread_holds_a_privilege_when_clients_are_served() {
         // The files of a process that is not dumpable belong to root (proc(5)).
         assert_eq!(fs::metadata(terminator.proc("mem")).unwrap().uid(), 0);
     }
-    terminator.log.line_with(&["confined", "uid=", "landlock_files", "seccomp"]).await;
 }
 
 #[tokio::test]
