@@ -6,10 +6,12 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::connection::Drain;
 use ::connection::channel::Channel;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::hand_over::take_over;
@@ -143,12 +145,19 @@ pub(super) async fn run(
     if let Some(carrier) = shared.cut_through.carrier() {
         carrier.leave();
     }
+    let over = async {
+        let _ended = shared.ended.acquire_many(workers).await;
+        if let Some(carrier) = shared.cut_through.carrier() {
+            // What the next process has to know of its flows is noted then.
+            let _ = timeout(NOTES_PATIENCE, carrier.has_left()).await;
+        }
+        shared.hand_over.answered().await;
+    };
     tokio::select! {
-        _ = shared.ended.acquire_many(workers) => {}
+        () = over => {}
         _ = signals.terminate.recv() => drain.force(),
         _ = signals.interrupt.recv() => drain.force(),
     }
-    shared.hand_over.answered().await;
 }
 
 fn taking_over(channel: Vec<OwnedFd>, shared: &Shared, reloader: &Reloader) -> Answer {
@@ -217,3 +226,6 @@ async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
 fn held(shared: &Shared) -> usize {
     shared.policy.current().permits.iter().map(|permits| permits.held()).sum()
 }
+
+/// The kernel's grace periods, which its collector waits for, take this long only on a host that has more to do than it can.
+const NOTES_PATIENCE: Duration = Duration::from_secs(1);

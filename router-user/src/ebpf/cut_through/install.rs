@@ -5,7 +5,6 @@
 use std::io;
 use std::net::{self, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use connection::{DialError, dial, dial_with};
@@ -70,7 +69,7 @@ pub enum NotCut {
 impl CutThrough {
     /// Decides over the client alone, so that the dial can offer the backend what the client has. `peer` is the socket's.
     pub fn prepare(&self, client: &impl AsFd, peer: SocketAddr) -> Result<Candidate, Fallback> {
-        if self.state.leaving.load(Ordering::Relaxed) {
+        if self.state.leaving.has_begun() {
             return Err(Fallback::AnotherProcess);
         }
         let local = local_address(client)?;

@@ -14,6 +14,7 @@ mod flows;
 mod inspect;
 mod install;
 mod layouts;
+mod leaving;
 mod load;
 mod note;
 mod notes;
@@ -110,7 +111,12 @@ impl CutThrough {
 
     /// No new flows; the next process may have all when the kernel carries them alone.
     pub fn leave(&self) {
-        self.state.leaving.store(true, Ordering::Relaxed);
+        self.state.leaving.begin();
+    }
+
+    /// Resolves when it has, with all that it has to know. Cancel-safe.
+    pub async fn has_left(&self) {
+        self.state.leaving.ended().await;
     }
 
     /// Whether the kernel carries the flow alone, so that the process may leave.

@@ -12,6 +12,7 @@ use router_common::cut_through::{DIALS, EVENTS, FLOWS, KEYS, NOTES, SIGHTINGS, V
 use super::adopt::{adopt, find_flows};
 use super::collector::Collector;
 use super::layouts::OtherLayout;
+use super::leaving::Leaving;
 use super::notes::Notes;
 use super::ports::Ports;
 use super::shared::{Maps, State};
@@ -41,7 +42,8 @@ pub(super) fn open(
     let free = (0..places).filter(|place| !used_places.contains(place)).collect();
     let ports = Ports::new(&used);
     let (to_collector, arrivals) = channel();
-    let state = Arc::new(State::new(table, maps, ports, free, found.len() as u64, to_collector));
+    let leaving = Leaving::not_yet().map_err(failed("make an eventfd"))?;
+    let state = Arc::new(State::new(table, maps, ports, free, found.len() as u64, to_collector, leaving));
     for flow in found {
         adopt(&state, flow);
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use router_common::cut_through::{BACKEND, CLIENT, Flow, FlowKey, LifeStage, Sighting, reference};
 
 use super::flow::NewFlow;
+use super::leaving::Leaving;
 use super::ports::Ports;
 use super::raw;
 use super::table::FlowTable;
@@ -41,7 +42,7 @@ pub(super) struct State {
     /// Flows of other layouts.
     pub(super) others: AtomicU64,
     /// Whether there are to be no new flows.
-    pub(super) leaving: AtomicBool,
+    pub(super) leaving: Leaving,
 }
 
 /// The maps by their names.
@@ -60,6 +61,7 @@ impl State {
         free: VecDeque<u32>,
         used: u64,
         to_collector: Sender<NewFlow>,
+        leaving: Leaving,
     ) -> Self {
         let Maps { keys, sightings, dials } = maps;
         Self {
@@ -76,7 +78,7 @@ impl State {
             flows: AtomicU64::new(used),
             opening: AtomicU64::new(0),
             others: AtomicU64::new(0),
-            leaving: AtomicBool::new(false),
+            leaving,
         }
     }
 

@@ -101,6 +101,7 @@ impl Collector {
             }
         }
         self.leave_notes();
+        self.state.leaving.end();
     }
 
     /// Of flows whose ends this process has not heard of any more: the next one tells them.
@@ -115,7 +116,7 @@ impl Collector {
     }
 
     fn has_left(&self) -> bool {
-        self.state.leaving.load(Ordering::Relaxed) && self.state.opening.load(Ordering::Relaxed) == 0
+        self.state.leaving.has_begun() && self.state.opening.load(Ordering::Relaxed) == 0
     }
 
     /// Waits until there is an event, something is due or something can be read from `other`, for this long at most;
@@ -146,13 +147,16 @@ impl Collector {
         let patience = due.saturating_duration_since(now).max(BATCH).min(most);
         let patience =
             Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: i64::from(patience.subsec_nanos()) };
-        let events = self.events.as_fd();
-        let mut sources: Vec<_> = [Some(&events), other.as_ref()]
+        let (leaving, events) = (self.state.leaving.as_fd(), self.events.as_fd());
+        let mut sources: Vec<_> = [Some(&leaving), Some(&events), other.as_ref()]
             .into_iter()
             .flatten()
             .map(|source| PollFd::new(source, PollFlags::IN))
             .collect();
         if poll(&mut sources, Some(&patience)).is_ok_and(|ready| ready > 0) {
+            if !sources[0].revents().is_empty() {
+                self.state.leaving.has_been_heard();
+            }
             thread::sleep(BATCH);
         }
     }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::super::leaving::Leaving;
 use super::super::ports::Ports;
 use super::super::shared::{Maps, State};
 use super::super::table::FlowTable;
@@ -66,7 +67,8 @@ impl Fixture {
         let mut sightings = aya::maps::HashMap::<_, FlowKey, Sighting>::try_from(sightings).unwrap();
         sightings.insert(key, sighting, 0).unwrap();
         let free = VecDeque::from_iter(0..self.places);
-        let state = State::new(table, maps, Ports::new(&HashSet::new()), free, 0, channel().0);
+        let state =
+            State::new(table, maps, Ports::new(&HashSet::new()), free, 0, channel().0, Leaving::not_yet().unwrap());
         CutThrough { state: Arc::new(state), verdicts: take(VERDICTS).try_into().unwrap() }
     }
 }
