@@ -6,16 +6,19 @@ mod prober;
 mod socket;
 mod terminators;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -104,7 +107,7 @@ async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
     let others = Rc::new(Others::default());
     others.watch(&state.shared.policy.current());
     tokio::task::spawn_local(keep_watching(others.clone(), state.shared.policy.follow()));
-    let desk = Rc::new(Desk { state, others, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
+    let desk = Rc::new(Desk { state, others, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)) });
     let address = sockets.address.map(tokio::net::TcpListener::from_std).transpose()?;
     let socket = sockets.socket.map(tokio::net::UnixListener::from_std).transpose()?;
     let at_address = async {
@@ -122,7 +125,19 @@ async fn serve(sockets: AdminSockets, state: AdminState) -> io::Result<()> {
             None => pending().await,
         }
     };
-    tokio::join!(at_address, at_socket);
+    let leaving = async {
+        desk.state.shared.hand_over.begun().await;
+        tokio::time::sleep(LAST_ARRIVALS).await;
+    };
+    // What is dropped waits for connections: those that come from here on are the next router's.
+    tokio::select! {
+        _ = async { tokio::join!(at_address, at_socket) } => {}
+        () = leaving => {}
+    }
+    drop((address, socket));
+    if desk.permits.acquire_many(MAX_CONNECTIONS).await.is_ok() {
+        desk.state.shared.hand_over.all_are_answered();
+    }
     Ok(())
 }
 
@@ -163,20 +178,44 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         };
         let desk = Rc::clone(desk);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| {
-                let desk = Rc::clone(&desk);
-                async move { Ok::<_, Infallible>(pages::answer(&desk.state, &desk.others, &request, way).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
+            if let Err(error) = talk(&desk, way, stream).await {
                 debug!(%error, "admin: connection");
             }
             drop(permit);
         });
     }
+}
+
+/// Answers the requests of one connection until its client goes, or until another router has this one's place.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + 'static>(desk: &Rc<Desk>, way: Way, stream: S) -> hyper::Result<()> {
+    let hand_over = &desk.state.shared.hand_over;
+    let was_asked = Rc::new(Cell::new(false));
+    let service = service_fn(|request| {
+        let (desk, was_asked) = (Rc::clone(desk), Rc::clone(&was_asked));
+        async move {
+            was_asked.set(true);
+            let mut page = pages::answer(&desk.state, &desk.others, &request, way).await;
+            if desk.state.shared.hand_over.is_begun() {
+                page.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(page)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // Both may be dropped: the connection is borrowed, the other looks at a value.
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = hand_over.begun() => {}
+    }
+    // It would close one whose first request is still on its way; that one is answered, and closed then.
+    if was_asked.get() {
+        connection.as_mut().graceful_shutdown();
+    }
+    connection.await
 }
 
 async fn keep_watching(others: Rc<Others>, mut policy: watch::Receiver<Arc<Policy>>) {
@@ -187,10 +226,13 @@ async fn keep_watching(others: Rc<Others>, mut policy: watch::Receiver<Arc<Polic
 }
 
 /// Scrapers and people: a handful of connections; more wait.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: u32 = 64;
 
 /// After an accept that failed for lack of descriptors, as on the main path.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Clients that had found the former router's socket in the runtimeDir have been let in by then.
+const LAST_ARRIVALS: Duration = Duration::from_millis(10);
 
 /// A client of the endpoint must send its request head within this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,13 +7,13 @@ mod take_over;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::connection::channel::Channel;
 use ::connection::clock::monotonic_ns;
 use ::connection::relay::SuspendedRelay;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::access::AccessRecord;
@@ -28,8 +28,8 @@ pub struct HandOver {
     channel: watch::Sender<Option<Arc<Channel>>>,
     /// Why the last upgrade that was asked for did not happen.
     refused: watch::Sender<String>,
-    /// Whether somebody has asked here and waits for the answer.
-    is_awaited: AtomicBool,
+    /// Whether everybody who has asked here for anything has the answer, and nobody else comes.
+    all_are_answered: watch::Sender<bool>,
 }
 
 impl HandOver {
@@ -37,7 +37,7 @@ impl HandOver {
         Self {
             channel: watch::Sender::new(None),
             refused: watch::Sender::default(),
-            is_awaited: AtomicBool::new(false),
+            all_are_answered: watch::Sender::default(),
         }
     }
 
@@ -47,12 +47,12 @@ impl HandOver {
     }
 
     /// Whether that is so.
-    pub(super) fn is_begun(&self) -> bool {
+    pub fn is_begun(&self) -> bool {
         self.channel.borrow().is_some()
     }
 
     /// Resolves once connections are to be handed over.
-    pub(super) async fn begun(&self) {
+    pub async fn begun(&self) {
         if self.channel.subscribe().wait_for(Option::is_some).await.is_err() {
             // Not while `self` is borrowed.
             std::future::pending::<()>().await;
@@ -68,7 +68,6 @@ impl HandOver {
     /// reason why they are not.
     pub async fn outcome(&self, ask: impl FnOnce()) -> Result<(), String> {
         let mut refused = self.refused.subscribe();
-        self.is_awaited.store(true, Ordering::Relaxed);
         ask();
         // Both may be dropped: they look at a value.
         tokio::select! {
@@ -77,10 +76,17 @@ impl HandOver {
         }
     }
 
-    /// Leaves the admin thread the time to tell whoever has asked.
+    /// Says so. Those who come later ask the next router.
+    pub fn all_are_answered(&self) {
+        self.all_are_answered.send_replace(true);
+    }
+
+    /// Waits for that, but not for long.
     pub(super) async fn answered(&self) {
-        if self.is_begun() && self.is_awaited.load(Ordering::Relaxed) {
-            tokio::time::sleep(LAST_WORDS).await;
+        if self.is_begun() {
+            let mut answered = self.all_are_answered.subscribe();
+            // Whoever is slower than that gets no answer.
+            let _ = timeout(LAST_WORDS, answered.wait_for(|all| *all)).await;
         }
     }
 
@@ -143,5 +149,5 @@ impl HandOver {
     }
 }
 
-/// One small answer over a Unix socket.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// A page takes milliseconds; one that asks a terminator which does not answer takes longer, and nobody waits for that.
+const LAST_WORDS: Duration = Duration::from_millis(500);
