@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ::connection::label_set;
 use tokio::net::UnixDatagram;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -76,7 +75,7 @@ impl Demands {
     }
 
     /// Hears what routers ask for, for ever.
-    pub(crate) async fn hear(self, socket: Arc<UnixDatagram>, commands: UnboundedSender<Command>) {
+    pub(crate) async fn hear(self, socket: Arc<UnixDatagram>, on_command: impl Fn(Command)) {
         // A tenant's name is a DNS label (RFC 1035 section 2.3.4).
         let mut name = [0; 64];
         loop {
@@ -86,9 +85,7 @@ impl Demands {
                     match asked.strip_prefix(COMMAND) {
                         None => self.tell(asked),
                         Some(label) => {
-                            let known = Command::ALL.into_iter().find(|command| command.label() == label);
-                            // The receiver lives as long as the supervisor.
-                            let _ = known.map(|command| commands.send(command));
+                            Command::ALL.into_iter().find(|command| command.label() == label).map(&on_command);
                         }
                     }
                 }
@@ -147,7 +144,7 @@ mod tests {
         let demands = Demands::default();
         let (mut acme, mut globex) = (demands.follow("acme"), demands.follow("globex"));
         let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let hearing = tokio::spawn(demands.hear(Arc::new(socket), commands));
+        let hearing = tokio::spawn(demands.hear(Arc::new(socket), move |command| drop(commands.send(command))));
         let path = demand_socket(folder.path());
         ask(&path, "unknown");
         ask(&path, "acme");

@@ -7,14 +7,18 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
-use anyhow::anyhow;
+use anyhow::{Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 use tests::authority::{Authority, KeyKind};
 use tests::binaries;
 use tests::fakes::Echo;
 use tests::hello::Hello;
+use tests::http::{self, Response};
 use tests::network::Network;
 use tests::patience::{PATIENCE, eventually};
 use tests::processes::{self, Pid, is_running};
@@ -137,6 +141,46 @@ fn a_new_program_that_does_not_start_leaves_the_former_one_in_charge() {
     assert_ne!(routers(&scene.router), former);
 }
 
+#[test]
+fn whoever_asks_the_admin_endpoint_gets_an_answer_and_another_upgrade_is_not_forgotten() {
+    let scene = Scene::start();
+    let router = &scene.router;
+    let at_address = || router.admin_get("/metrics");
+    let at_socket = || {
+        let mut stream = UnixStream::connect(router.folder().join("run/admin.sock"))?;
+        http::get(&mut stream, "localhost", "/v1/tenants")
+    };
+    let (done, answers) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
+    thread::scope(|scope| {
+        let ways: [&(dyn Fn() -> Result<Response> + Sync); 2] = [&at_address, &at_socket];
+        let askers: Vec<_> = [0, 1, 0, 1]
+            .into_iter()
+            .map(|way| {
+                let (done, answers) = (&done, &answers);
+                scope.spawn(move || {
+                    while !done.load(Ordering::SeqCst) {
+                        let answer = ways[way]()?;
+                        ensure!(answer.status == 200 && answer.body.ends_with('\n'), "{answer:?}");
+                        answers[way].fetch_add(1, Ordering::SeqCst);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        // Each the moment that the one before is answered, while the supervisor still becomes another version.
+        let upgraded: Vec<_> = (0..UPGRADES).map(|_| scene.upgrade()).collect();
+        done.store(true, Ordering::SeqCst);
+        for asker in askers {
+            asker.join().unwrap().unwrap();
+        }
+        assert_eq!(upgraded, [const { Ok(()) }; UPGRADES]);
+    });
+    assert!(answers.iter().all(|answers| answers.load(Ordering::SeqCst) > UPGRADES), "{answers:?}");
+    logged(router, &["took over from the former router"], UPGRADES);
+    eventually(PATIENCE, "one router is left", || (routers(router).len() == 1).then_some(())).unwrap();
+    assert!(router.log().with(&["connections left"]).is_empty());
+}
+
 /// A router whose programs are its own to replace.
 struct Scene {
     router: RouterProcess,
@@ -229,3 +273,5 @@ fn with_word(router: &RouterProcess, word: &str) -> Vec<Pid> {
     let is_one = |pid: &Pid| processes::command_line(*pid).get(1).is_some_and(|first| first == word);
     children.into_iter().filter(is_one).collect()
 }
+
+const UPGRADES: usize = 8;

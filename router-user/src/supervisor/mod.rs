@@ -26,9 +26,10 @@ use std::time::Duration;
 
 use ::connection::files::Fingerprint;
 use config::Config;
+use nix::sys::signal::{Signal, raise};
 use nix::unistd::Uid;
 use tokio::net::UnixDatagram;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -165,8 +166,7 @@ async fn begin(
             .map_err(|error| Failure::System(format!("make the socket demand.sock in the runtimeDir: {error}")))?,
     };
     let demand_socket = Arc::new(socket);
-    let (ask, asked) = unbounded_channel();
-    tokio::spawn(demands.clone().hear(Arc::clone(&demand_socket), ask));
+    tokio::spawn(demands.clone().hear(Arc::clone(&demand_socket), tell_ourselves));
     let manager = ServiceManager::of_environment();
     let [reload, upgrade] = wishes;
     let wishes = Arc::new(Wishes::default());
@@ -195,7 +195,7 @@ async fn begin(
         program,
         router_is_behind: false,
     };
-    supervise(reloader, heard, asked, wishes).await
+    supervise(reloader, heard, wishes).await
 }
 
 fn prepare(config: &Config, text: &str, router: Identity) -> Result<RuntimeDir, RuntimeDirError> {
@@ -210,13 +210,8 @@ fn longest_hello(config: &Config) -> Duration {
     config.listeners.iter().map(|listener| listener.client_hello.timeout).max().unwrap_or_default()
 }
 
-async fn supervise(
-    reloader: Reloader,
-    mut news: UnboundedReceiver<News>,
-    commands: UnboundedReceiver<Command>,
-    wishes: Arc<Wishes>,
-) -> Result<(), Failure> {
-    let mut signals = Signals::new(commands).map_err(|error| Failure::System(format!("watch for signals: {error}")))?;
+async fn supervise(reloader: Reloader, mut news: UnboundedReceiver<News>, wishes: Arc<Wishes>) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(|error| Failure::System(format!("watch for signals: {error}")))?;
     // Those that came while this process became another program.
     let _ = waited_for().thread_unblock();
     let (stop, stopped) = watch::channel(StopPhase::Running);
@@ -303,23 +298,33 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// What the supervisor is told to do, by signals and by the router, which passes on what its admin socket is asked for.
+/// What the router's admin socket was asked for takes the way of the signals, which are not lost while this process becomes
+/// another version of its program.
+fn tell_ourselves(command: Command) {
+    let signal = match command {
+        Command::Reload => Signal::SIGHUP,
+        Command::Drain => Signal::SIGTERM,
+        Command::Upgrade => Signal::SIGUSR2,
+    };
+    // To this thread, which blocks it when it must wait. Fails for no signal that exists.
+    let _ = raise(signal);
+}
+
+/// What the supervisor is told to do.
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    upgrade: Signal,
-    commands: UnboundedReceiver<Command>,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+    upgrade: unix::Signal,
 }
 
 impl Signals {
-    fn new(commands: UnboundedReceiver<Command>) -> std::io::Result<Self> {
+    fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
-            commands,
         })
     }
 
@@ -329,7 +334,6 @@ impl Signals {
             _ = self.interrupt.recv() => Command::Drain,
             _ = self.hangup.recv() => Command::Reload,
             _ = self.upgrade.recv() => Command::Upgrade,
-            Some(command) = self.commands.recv() => command,
         }
     }
 }

@@ -18,6 +18,7 @@ use ::connection::channel::{self, Channel, DESCRIPTOR_LIMIT, Message};
 use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixDatagram;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::child::Role;
@@ -125,6 +126,9 @@ impl Succession<'_> {
         // that have come are taken up by the others in the pause, and found among the wishes.
         let _blocked = Blocked::now()?;
         sleep(A_MOMENT).await;
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
         // From here to the end nothing else runs in this process: what is written stays true.
         let (state, entries) = self.state(wishes())?;
         write(&path, &state).map_err(failed("write the state"))?;
@@ -326,6 +330,9 @@ const STATE: &str = "supervisor.json";
 const PART: &[u8] = b"descriptors";
 /// Above standard error.
 const FIRST_FREE: i32 = 3;
+/// From a signal to the wish that it means two tasks have their turn, one after the other; a busy machine's pause may be over
+/// before they do.
+const TURNS: u32 = 4;
 /// Enough for every task that is ready to have its turn.
 const A_MOMENT: Duration = Duration::from_millis(5);
 /// It only parses a file.
