@@ -1,9 +1,12 @@
 //! The end of a process in three steps: stop accepting, wait with a deadline, force.
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::info;
 
 /// How far the drain has come; it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +94,7 @@ impl DrainSignal {
         self.draining().await;
         // Both branches are harmless to drop: a timer and a look at a value.
         tokio::select! {
-            () = tokio::time::sleep(timeout) => {}
+            () = sleep(timeout) => {}
             () = self.forced() => {}
         }
     }
@@ -104,6 +107,24 @@ impl DrainSignal {
         }
     }
 }
+
+/// Logs how many connections a drain still waits for: once a second while they become fewer, and once a minute otherwise.
+pub async fn tell_progress(connections: impl Fn() -> u64) -> Infallible {
+    let (mut told, mut told_at) = (connections(), Instant::now());
+    loop {
+        sleep(PROGRESS_INTERVAL).await;
+        let left = connections();
+        if left != told || told_at.elapsed() >= PATIENT_INTERVAL {
+            (told, told_at) = (left, Instant::now());
+            info!(connections = left, "still draining");
+        }
+    }
+}
+
+/// People watch a log at about this pace.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections of a drainTimeout of hours may all be silent for as long.
+const PATIENT_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

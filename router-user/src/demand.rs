@@ -144,7 +144,8 @@ mod tests {
         let demands = Demands::default();
         let (mut acme, mut globex) = (demands.follow("acme"), demands.follow("globex"));
         let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let hearing = tokio::spawn(demands.hear(Arc::new(socket), move |command| drop(commands.send(command))));
+        let on_command = move |command| commands.send(command).unwrap();
+        let hearing = tokio::spawn(demands.hear(Arc::new(socket), on_command));
         let path = demand_socket(folder.path());
         ask(&path, "unknown");
         ask(&path, "acme");

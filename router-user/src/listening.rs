@@ -122,6 +122,14 @@ impl ListeningSockets {
         self.listeners.iter().filter(is_gone).map(|bound| bound.name.as_str())
     }
 
+    /// The names of those that are not in `next`.
+    pub(crate) fn missing_in(&self, next: &Self) -> Vec<String> {
+        let is_missing = |bound: &&Bound| {
+            !next.listeners.iter().any(|other| (&other.name, other.address) == (&bound.name, bound.address))
+        };
+        self.listeners.iter().filter(is_missing).map(|bound| bound.name.clone()).collect()
+    }
+
     /// Adds sockets that were bound for `next`, and closes those that it has no use for.
     pub(crate) fn move_to(&mut self, next: &Config, more: Vec<Bound>) {
         self.listeners.retain(|bound| next.listeners.iter().any(|wanted| bound.is(wanted)));

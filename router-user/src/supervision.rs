@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::listening::{Bound, ListeningSockets};
 
-/// What the supervisor wants. Each order but [`Listen`](Self::Listen) and [`Admin`](Self::Admin) is answered before the
-/// next one is given.
+/// What the supervisor wants. Each order but [`Listen`](Self::Listen), [`Admin`](Self::Admin) and [`Keep`](Self::Keep) is
+/// answered before the next one is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -40,6 +40,12 @@ pub(crate) enum Order {
     TakeOver,
     /// Comes with the other end: another router takes over, and this one is to go when it has nothing left.
     HandOver,
+    /// For the next `HandOver`: the other router has no sockets of this listener, whose connections stay until they have
+    /// backends.
+    Keep {
+        /// The listener.
+        name: String,
+    },
     /// There is no other router, for this reason.
     NotUpgraded(String),
     /// The file is not what is in force, for this reason, which whoever asks for the status is told.

@@ -20,12 +20,14 @@ use crate::two_tenants::{PASSTHROUGH, TERMINATE};
 #[test]
 fn established_connections_of_both_modes_go_on_to_their_end() {
     let mut draining = Established::with_drain_timeout("60s");
+    let first_to_end = open(&draining.router);
     draining.router.signal(Signal::SIGTERM).unwrap();
     draining.wait_until_closed_to_new_ones();
-    for _ in 0..3 {
-        draining.ping_both();
-        std::thread::sleep(Duration::from_millis(300));
-    }
+    let progress = |words: &[&str]| draining.router.log().wait_for(PATIENCE, words).unwrap();
+    progress(&["connections=2", "draining"]);
+    first_to_end.finish().unwrap();
+    progress(&["still draining", "connections=1"]);
+    draining.ping_both();
     let pids = draining.router.pids().unwrap();
     draining.passthrough.finish().unwrap();
     assert_eq!(draining.passthrough.answer().end, End::Closed);
@@ -84,10 +86,7 @@ impl Established {
             .tenant(Tenant::passthrough("pinniped", &[PASSTHROUGH], echo.address()).line(&timeout));
         let router = RouterProcess::start(setup).unwrap();
         let terminated = TlsClient::trusting(&authority).unwrap().connect(router.address(), TERMINATE).unwrap();
-        let passthrough = RawClient::connect(router.address()).unwrap();
-        let hello = Hello::named(PASSTHROUGH).records();
-        passthrough.send(&hello).unwrap();
-        assert_eq!(passthrough.read(hello.len()).unwrap(), hello);
+        let passthrough = open(&router);
         let mut established = Self { router, passthrough, terminated, _echo: echo };
         established.ping_both();
         established
@@ -119,4 +118,13 @@ impl Established {
         })
         .unwrap();
     }
+}
+
+/// A passthrough connection that the echo has answered.
+fn open(router: &RouterProcess) -> RawClient {
+    let client = RawClient::connect(router.address()).unwrap();
+    let hello = Hello::named(PASSTHROUGH).records();
+    client.send(&hello).unwrap();
+    assert_eq!(client.read(hello.len()).unwrap(), hello);
+    client
 }

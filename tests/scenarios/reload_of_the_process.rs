@@ -9,11 +9,13 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use tests::client_tools::require_root;
+use tests::hello::Hello;
 use tests::http;
 use tests::metrics::Metrics;
 use tests::patience::{PATIENCE, eventually};
 use tests::ports::free_address;
 use tests::processes::{Pid, is_running, status};
+use tests::raw_client::RawClient;
 use tests::router_process::{RouterProcess, send_signal};
 use tests::tls_client::tcp;
 
@@ -55,6 +57,33 @@ fn other_numbers_of_workers_under_load_refuse_and_reset_nobody() {
     for trouble in ["ended unasked", "connections left", "is lost", "WARN", "ERROR"] {
         assert_eq!(scene.router.log().with(&[trouble]), [] as [String; 0], "{trouble}");
     }
+}
+
+#[test]
+fn whoever_has_not_said_all_of_its_hello_on_a_listener_that_goes_is_served_as_by_the_former_configuration() {
+    let mut scene = Scene::start_with(|setup| setup.line("workers: 2").listener("more"));
+    let (router, more) = (&scene.router, scene.router.listener("more").unwrap());
+    let former = router.router_pid().unwrap();
+    let hello = Hello::named(PASSTHROUGH).records();
+    let clients: Vec<_> = (0..8).map(|_| RawClient::connect(more).unwrap()).collect();
+    clients.iter().for_each(|client| client.send(&hello[..100]).unwrap());
+    let text = fs::read_to_string(router.config_file()).unwrap().replace("workers: 2", "workers: 3");
+    let (head, tail) = text.split_once("  - name: more\n").unwrap();
+    let tenants = tail.find("tenants:").unwrap();
+    replace(router, &format!("{head}{}", &tail[tenants..]));
+    router.log().wait_for(PATIENCE, &["handing over to the next router"]).unwrap();
+    eventually(PATIENCE, "the listener is closed", || tcp(more).is_err().then_some(())).unwrap();
+    assert!(is_running(former), "it has clients that the next one does not know");
+    for client in &clients {
+        client.send(&hello[100..]).unwrap();
+        assert_eq!(client.read(hello.len()).unwrap(), hello);
+    }
+    successor(router, former);
+    for client in &clients {
+        client.send(b"still").unwrap();
+        assert_eq!(client.read(5).unwrap(), b"still");
+    }
+    scene.ping_established();
 }
 
 #[test]

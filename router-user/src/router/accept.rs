@@ -44,8 +44,11 @@ pub(super) async fn accept_loop(
             accepted = accept(&socket, &permits) => accepted,
             () = &mut draining => break,
             _ = &mut closed => break,
-            // The queue is the next process's, whose sockets are the same.
-            () = &mut handed_over => return,
+            () = &mut handed_over => match worker.shared.hand_over.keeps(listening.name()) {
+                true => break,
+                // The queue is the next process's, whose sockets are the same.
+                false => return,
+            },
         };
         match accepted {
             Ok(connection) => {

@@ -180,7 +180,7 @@ async fn walk(worker: &Worker, mut listening: Listening, unread: Unread) -> Opti
             passthrough::serve(worker, &destination, stream, arrival, record, occupied).await
         }
         _ => {
-            let hand_over = worker.shared.hand_over.begun();
+            let hand_over = worker.shared.hand_over.begun_for(&arrival.listener);
             let stream = terminate::serve(&destination, stream, &arrival, &hello, record, hand_over).await?;
             Some(Unread { stream, arrival, held })
         }
@@ -279,7 +279,7 @@ async fn peek<T>(
             worker.counters.hello(HelloOutcome::Drained);
             return Err(NoHello::Refused(Rejection::silent(ConnectionOutcome::Drained), "drained".to_owned()));
         }
-        () = worker.shared.hand_over.begun() => return Err(NoHello::HandOver),
+        () = worker.shared.hand_over.begun_for(&arrival.listener) => return Err(NoHello::HandOver),
     };
     match peeked {
         Ok(Ok(peeked)) => Ok(peeked),

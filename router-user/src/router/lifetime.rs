@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ::connection::Drain;
 use ::connection::channel::Channel;
+use ::connection::drain::tell_progress;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -112,6 +113,7 @@ pub(super) async fn run(
                 reload(shared, reloader, file.path()).await;
             }
             (Wish::Obey(Order::Listen { name, address }, descriptors), _) => sockets.add(name, address, descriptors),
+            (Wish::Obey(Order::Keep { name }, _), _) => shared.hand_over.keep(name),
             (Wish::Obey(Order::TakeOver, channel), Authority::Supervisor { line, .. }) => {
                 let answer = taking_over(channel, shared, reloader);
                 if let (Answer::Done, Some(sockets)) = (&answer, doors.take()) {
@@ -153,8 +155,11 @@ pub(super) async fn run(
         }
         shared.hand_over.answered().await;
     };
+    let is_draining = !shared.hand_over.is_begun();
+    // Whoever is dropped waits or tells.
     tokio::select! {
         () = over => {}
+        never = tell_progress(|| held(shared)), if is_draining => match never {},
         _ = signals.terminate.recv() => drain.force(),
         _ = signals.interrupt.recv() => drain.force(),
     }
@@ -200,7 +205,13 @@ async fn obey(
         Order::NotReloaded(why) => shared.reloads.explain(why),
         Order::CountInvalid => shared.reloads.count(ReloadOutcome::Invalid),
         Order::CountRefused => shared.reloads.count(ReloadOutcome::Refused),
-        Order::Listen { .. } | Order::Admin | Order::Start | Order::StartAside | Order::TakeOver | Order::HandOver => {
+        Order::Listen { .. }
+        | Order::Admin
+        | Order::Start
+        | Order::StartAside
+        | Order::TakeOver
+        | Order::Keep { .. }
+        | Order::HandOver => {
             return Answer::Refused("not while the router runs".to_owned());
         }
     }
@@ -223,8 +234,8 @@ async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
 }
 
 /// Connections that the router holds now.
-fn held(shared: &Shared) -> usize {
-    shared.policy.current().permits.iter().map(|permits| permits.held()).sum()
+fn held(shared: &Shared) -> u64 {
+    shared.policy.current().permits.iter().map(|permits| permits.held() as u64).sum()
 }
 
 /// The kernel's grace periods, which its collector waits for, take this long only on a host that has more to do than it can.

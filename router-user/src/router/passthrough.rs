@@ -71,7 +71,7 @@ pub(super) async fn serve(
     let connected = tokio::select! {
         biased;
         connected = backends.connect(record.client().ip(), settings.connect_timeout, connect) => connected,
-        () = worker.shared.hand_over.begun() => {
+        () = worker.shared.hand_over.begun_for(&arrival.listener) => {
             return Some(Unread { stream, arrival, held: occupied.held });
         }
     };

@@ -188,9 +188,13 @@ impl Upgrade {
             Some(other) => super::child::router_arguments(&other.config),
             None => arguments.to_vec(),
         };
-        let (sockets, go) = match other {
-            Some(Other { sockets, ready, go, .. }) => (sockets, Some((ready, go))),
-            None => (self.seat.sockets.with(|sockets| sockets.share())?, None),
+        // As they are before the reload adopts those of the other one.
+        let (sockets, go, kept) = match other {
+            Some(Other { sockets, ready, go, .. }) => {
+                let kept = self.seat.sockets.with(|own| own.missing_in(&sockets));
+                (sockets, Some((ready, go)), kept)
+            }
+            None => (self.seat.sockets.with(|sockets| sockets.share())?, None, Vec::new()),
         };
         let started = Process::start(program, &arguments, Some(theirs), roster, Role::Router);
         let failed = |source| NotReplaced::Start { program: program.to_owned(), source };
@@ -233,7 +237,13 @@ impl Upgrade {
         let _ = self.news.send(News::SeeOff(former));
         Ok(tokio::spawn(async move {
             if let Some(line) = former_line {
-                match timeout(ANSWER_PATIENCE, line.ask_with(&Order::HandOver, other)).await {
+                let handed_over = async {
+                    for name in kept {
+                        line.give(&Order::Keep { name }).await?;
+                    }
+                    line.ask_with(&Order::HandOver, other).await
+                };
+                match timeout(ANSWER_PATIENCE, handed_over).await {
                     Ok(Ok(Answer::Done)) => {}
                     // The end of its line has it drain.
                     failed => warn!(?failed, "the former router does not hand over its connections"),

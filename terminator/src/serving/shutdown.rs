@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connection::Drain;
+use connection::drain::tell_progress;
 use connection::lifeline::supervisor_gone;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -62,6 +63,7 @@ impl Signals {
         let deadline = Instant::now() + timeout;
         tokio::select! {
             () = drain.finished() => return,
+            never = tell_progress(|| shared.active()) => match never {},
             () = sleep_until(deadline) => warn!(connections = shared.active(), "drainTimeout is over: ending what is left"),
             signal = self.stop() => warn!(signal, connections = shared.active(), "ending what is left"),
         }

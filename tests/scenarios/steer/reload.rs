@@ -1,13 +1,14 @@
 //! A reload changes what is steered; nobody who is there notices.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tests::hello::Hello;
 use tests::patience::PATIENCE;
 use tests::raw_client::RawClient;
+use tests::router_process::RouterProcess;
 
 use super::site::{Greeting, Site, greet, setup};
 use crate::reload::replace;
@@ -16,10 +17,8 @@ use crate::reload_of_the_process::{shown, successor};
 #[test]
 fn prefixes_come_and_go_and_connections_through_them_stay() {
     let Some(site) = Site::new("steering that changes") else { return };
-    let router = site.start(setup(&site).line("workers: 2"));
-    let text = fs::read_to_string(router.config_file()).unwrap();
-    let [first, second]: [SocketAddr; 2] = ["10.99.1.1:443", "10.99.2.1:8443"].map(|address| address.parse().unwrap());
-    let greetings = || site.at_client(|| [first, second].map(greet));
+    let (router, text) = begin(&site);
+    let greetings = || greetings(&site);
     assert_eq!(greetings(), [Greeting::Refused; 2]);
     let change = |workers: usize, steer: &str| {
         let former = router.router_pid().unwrap();
@@ -30,7 +29,7 @@ fn prefixes_come_and_go_and_connections_through_them_stay() {
 
     change(2, "    steer: [\"10.99.1.0/24:443\"]\n");
     assert_eq!(greetings(), [Greeting::Echoed, Greeting::Refused]);
-    let steered = site.at_client(|| RawClient::connect(first)).unwrap();
+    let steered = site.at_client(|| RawClient::connect(FIRST)).unwrap();
     let hello = Hello::named("echo.test").records();
     steered.send(&hello).unwrap();
     assert_eq!(steered.read(hello.len()).unwrap(), hello);
@@ -55,10 +54,8 @@ fn prefixes_come_and_go_and_connections_through_them_stay() {
 #[test]
 fn a_router_that_fails_without_its_privileges_takes_over_neither_steering_nor_the_admin_socket() {
     let Some(site) = Site::new("a successor that fails late") else { return };
-    let router = site.start(setup(&site).line("workers: 2"));
-    let text = fs::read_to_string(router.config_file()).unwrap();
-    let [first, second]: [SocketAddr; 2] = ["10.99.1.1:443", "10.99.2.1:8443"].map(|address| address.parse().unwrap());
-    let greetings = || site.at_client(|| [first, second].map(greet));
+    let (router, text) = begin(&site);
+    let greetings = || greetings(&site);
     let steered = |steer: &str| text.replace("  - name: tls\n", &format!("  - name: tls\n    steer: [\"{steer}\"]\n"));
     let former = router.router_pid().unwrap();
     replace(&router, &steered("10.99.1.0/24:443"));
@@ -82,3 +79,18 @@ fn a_router_that_fails_without_its_privileges_takes_over_neither_steering_nor_th
     assert_eq!(greetings(), [Greeting::Refused, Greeting::Echoed]);
     assert!(!shown(&router).contains("not reloaded"), "{}", shown(&router));
 }
+
+/// A router that steers nothing yet, and its configuration.
+fn begin(site: &Site) -> (RouterProcess, String) {
+    let router = site.start(setup(site).line("workers: 2"));
+    let text = fs::read_to_string(router.config_file()).unwrap();
+    (router, text)
+}
+
+/// What a client is told at two addresses that are nobody's unless they are steered.
+fn greetings(site: &Site) -> [Greeting; 2] {
+    site.at_client(|| [FIRST, SECOND].map(greet))
+}
+
+const FIRST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 99, 1, 1)), 443);
+const SECOND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 99, 2, 1)), 8443);

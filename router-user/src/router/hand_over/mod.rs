@@ -6,7 +6,7 @@ mod take_over;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::connection::channel::Channel;
@@ -26,6 +26,8 @@ pub(super) use take_over::{Successor, take_over};
 #[derive(Debug)]
 pub struct HandOver {
     channel: watch::Sender<Option<Arc<Channel>>>,
+    /// The listeners that the next router does not have.
+    kept: Mutex<Vec<String>>,
     /// Why the last upgrade that was asked for did not happen.
     refused: watch::Sender<String>,
     /// Whether everybody who has asked here for anything has the answer, and nobody else comes.
@@ -36,9 +38,20 @@ impl HandOver {
     pub(super) fn new() -> Self {
         Self {
             channel: watch::Sender::new(None),
+            kept: Mutex::default(),
             refused: watch::Sender::default(),
             all_are_answered: watch::Sender::default(),
         }
+    }
+
+    /// The next router will not have this listener: its connections are handed over when they have backends, not before.
+    pub(super) fn keep(&self, listener: String) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    /// Whether that was said of it.
+    pub(super) fn keeps(&self, listener: &str) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|kept| kept == listener)
     }
 
     /// From now on. The channel belongs to the calling thread's runtime, which has to live until everybody is gone.
@@ -55,6 +68,14 @@ impl HandOver {
     pub async fn begun(&self) {
         if self.channel.subscribe().wait_for(Option::is_some).await.is_err() {
             // Not while `self` is borrowed.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves once connections of this listener that have no backend are to be handed over.
+    pub(super) async fn begun_for(&self, listener: &str) {
+        self.begun().await;
+        if self.keeps(listener) {
             std::future::pending::<()>().await;
         }
     }
