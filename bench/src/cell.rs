@@ -32,16 +32,19 @@ pub(crate) enum Service {
     Download,
     /// Sends back what it gets.
     Echo,
+    /// Says what a server says in a full TLS 1.3 handshake and to one request, and closes.
+    Exchange,
 }
 
 impl Service {
-    pub(crate) const ALL: [Self; 3] = [Self::Answer, Self::Download, Self::Echo];
+    pub(crate) const ALL: [Self; 4] = [Self::Answer, Self::Download, Self::Echo, Self::Exchange];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Answer => "answer",
             Self::Download => "download",
             Self::Echo => "echo",
+            Self::Exchange => "exchange",
         }
     }
 
@@ -56,6 +59,8 @@ impl Service {
 pub(crate) enum Measure {
     /// New connections, many at a time, each with one short answer.
     Connections,
+    /// The same, each with messages to and fro as in a full TLS 1.3 handshake and one request.
+    Exchanges,
     /// One connection's download.
     Bulk,
     /// The downloads of [`MANY_BULK`] connections.
@@ -69,19 +74,34 @@ pub(crate) enum Measure {
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Connections, Self::Bulk, Self::BulkMany, Self::PingPong, Self::PingPongMany, Self::FirstByte];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Connections,
+        Self::Exchanges,
+        Self::Bulk,
+        Self::BulkMany,
+        Self::PingPong,
+        Self::PingPongMany,
+        Self::FirstByte,
+    ];
 
     /// Of sni-router beside its peers.
     pub(crate) const SIDE_BY_SIDE: [Self; 4] = [Self::Connections, Self::Bulk, Self::PingPong, Self::FirstByte];
 
     /// Of the data paths beside each other.
-    pub(crate) const DATA_PATHS: [Self; 6] =
-        [Self::Bulk, Self::BulkMany, Self::PingPong, Self::PingPongMany, Self::FirstByte, Self::Connections];
+    pub(crate) const DATA_PATHS: [Self; 7] = [
+        Self::Bulk,
+        Self::BulkMany,
+        Self::PingPong,
+        Self::PingPongMany,
+        Self::FirstByte,
+        Self::Connections,
+        Self::Exchanges,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
+            Self::Exchanges => "exchanges",
             Self::Bulk => "bulk",
             Self::BulkMany => "bulk-many",
             Self::PingPong => "ping-pong",
@@ -93,6 +113,7 @@ impl Measure {
     pub(crate) fn service(self) -> Service {
         match self {
             Self::Connections | Self::FirstByte => Service::Answer,
+            Self::Exchanges => Service::Exchange,
             Self::Bulk | Self::BulkMany => Service::Download,
             Self::PingPong | Self::PingPongMany => Service::Echo,
         }

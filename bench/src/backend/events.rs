@@ -20,6 +20,8 @@ pub(super) enum Serve {
     Answer,
     /// Send back what comes.
     Echo,
+    /// Send [`FLIGHT_BYTES`], wait for [`REQUEST_BYTES`], send [`RESPONSE_BYTES`] and close.
+    Exchange,
 }
 
 /// Listens in the place of the calling thread until the process ends.
@@ -50,12 +52,17 @@ async fn connection(socket: TcpStream, preamble: usize, tls: Option<TlsAcceptor>
             socket.set_nodelay(true)?;
             echo(socket, preamble).await
         }
+        (None, Serve::Exchange) => {
+            socket.set_nodelay(true)?;
+            exchange(socket, preamble).await
+        }
         (Some(acceptor), serve) => {
             socket.set_nodelay(true)?;
             let stream = acceptor.accept(socket).await?;
             match serve {
                 Serve::Answer => answer(stream, preamble).await,
                 Serve::Echo => echo(stream, preamble).await,
+                Serve::Exchange => exchange(stream, preamble).await,
             }
         }
     }
@@ -78,6 +85,15 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, preamble: usize) 
         stream.write_all(&buffer[..read]).await?;
         stream.flush().await?;
     }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, preamble: usize) -> io::Result<()> {
+    skip(&mut stream, preamble).await?;
+    stream.write_all(&[b'f'; FLIGHT_BYTES]).await?;
+    stream.flush().await?;
+    skip(&mut stream, REQUEST_BYTES).await?;
+    stream.write_all(&[b'r'; RESPONSE_BYTES]).await?;
+    stream.shutdown().await
 }
 
 async fn skip(stream: &mut (impl AsyncRead + Unpin), bytes: usize) -> io::Result<()> {
@@ -104,6 +120,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// What a short connection gets.
 pub(crate) const ANSWER: [u8; 64] = [b'a'; 64];
+
+/// ServerHello to Finished with a chain of two ECDSA certificates.
+pub(crate) const FLIGHT_BYTES: usize = 2048;
+/// Finished and a small HTTP request.
+pub(crate) const REQUEST_BYTES: usize = 512;
+/// Two session tickets and a small response.
+pub(crate) const RESPONSE_BYTES: usize = 1536;
 
 /// Eight times a ping-pong's message; part of every connection's task.
 const ECHO_BYTES: usize = 4096;

@@ -10,8 +10,8 @@ use anyhow::Result;
 use tests::fakes::Server;
 use tests::network::Place;
 
-pub(crate) use self::events::ANSWER;
 use self::events::Serve;
+pub(crate) use self::events::{ANSWER, FLIGHT_BYTES, REQUEST_BYTES, RESPONSE_BYTES};
 use crate::cell::{Mode, Service};
 use crate::target::Clients;
 
@@ -42,6 +42,7 @@ impl Backends {
                     match service {
                         Service::Answer => place.run(|| events::start(address, preamble, tls, Serve::Answer))?,
                         Service::Echo => place.run(|| events::start(address, preamble, tls, Serve::Echo))?,
+                        Service::Exchange => place.run(|| events::start(address, preamble, tls, Serve::Exchange))?,
                         Service::Download => servers.push(place.run(|| stream::start(address, preamble, tls))?),
                     }
                     anyhow::Ok(address)

@@ -1,4 +1,4 @@
-//! Many short connections at a time: connect, opening, answer, end.
+//! Many short connections at a time: connect, opening, answer or exchange, end.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -14,13 +14,30 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{Tally, Window};
-use crate::backend::ANSWER;
+use crate::backend::{ANSWER, FLIGHT_BYTES, REQUEST_BYTES, RESPONSE_BYTES};
 use crate::target::{Opening, PATIENCE, REQUEST, Target};
 
+/// Each with one short answer.
+pub(super) fn answers(target: &Arc<Target>, window: &Arc<Window>) -> Result<Tally> {
+    load(target, window, Talk::Answer)
+}
+
+/// Each with messages to and fro.
+pub(super) fn exchanges(target: &Arc<Target>, window: &Arc<Window>) -> Result<Tally> {
+    load(target, window, Talk::Exchange)
+}
+
+/// What is said between the opening and the end.
+#[derive(Clone, Copy, Debug)]
+enum Talk {
+    Answer,
+    Exchange,
+}
+
 /// Keeps [`AT_ONCE`] connections going until the window closes.
-pub(super) fn load(target: &Arc<Target>, window: &Arc<Window>) -> Result<Tally> {
+fn load(target: &Arc<Target>, window: &Arc<Window>, talk: Talk) -> Result<Tally> {
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| event_loop(target, window))).collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| event_loop(target, window, talk))).collect();
         let mut tally = Tally::default();
         for thread in threads {
             tally.add(thread.join().unwrap_or_else(|_| bail!("an event loop panicked"))?);
@@ -29,11 +46,11 @@ pub(super) fn load(target: &Arc<Target>, window: &Arc<Window>) -> Result<Tally> 
     })
 }
 
-fn event_loop(target: &Arc<Target>, window: &Arc<Window>) -> Result<Tally> {
+fn event_loop(target: &Arc<Target>, window: &Arc<Window>, talk: Talk) -> Result<Tally> {
     let runtime = Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
         let mut clients: JoinSet<Tally> =
-            (0..AT_ONCE / THREADS).map(|_| client(Arc::clone(target), Arc::clone(window))).collect();
+            (0..AT_ONCE / THREADS).map(|_| client(Arc::clone(target), Arc::clone(window), talk)).collect();
         let mut tally = Tally::default();
         while let Some(ended) = clients.join_next().await {
             tally.add(ended.context("a client")?);
@@ -42,10 +59,10 @@ fn event_loop(target: &Arc<Target>, window: &Arc<Window>) -> Result<Tally> {
     })
 }
 
-async fn client(target: Arc<Target>, window: Arc<Window>) -> Tally {
+async fn client(target: Arc<Target>, window: Arc<Window>, talk: Talk) -> Tally {
     let mut tally = Tally::default();
     while !window.is_closed() {
-        let failed = match timeout(PATIENCE, once(&target)).await {
+        let failed = match timeout(PATIENCE, once(&target, talk)).await {
             Ok(Ok(())) => {
                 tally.amount += u64::from(window.is_open());
                 continue;
@@ -59,12 +76,12 @@ async fn client(target: Arc<Target>, window: Arc<Window>) -> Tally {
     tally
 }
 
-async fn once(target: &Target) -> io::Result<()> {
+async fn once(target: &Target, talk: Talk) -> io::Result<()> {
     let mut socket = TcpStream::connect(target.address).await?;
     match &target.opening {
         Opening::Hello(hello) => {
             socket.write_all(hello).await?;
-            read_answer(&mut socket).await
+            finish(&mut socket, talk).await
         }
         Opening::Handshake { config, name } => {
             socket.set_nodelay(true)?;
@@ -72,7 +89,21 @@ async fn once(target: &Target) -> io::Result<()> {
             let mut stream = connector.connect(name.clone(), socket).await?;
             stream.write_all(&REQUEST).await?;
             stream.flush().await?;
-            read_answer(&mut stream).await
+            finish(&mut stream, talk).await
+        }
+    }
+}
+
+async fn finish(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), talk: Talk) -> io::Result<()> {
+    match talk {
+        Talk::Answer => read_answer(stream).await,
+        Talk::Exchange => {
+            let mut buffer = [0; FLIGHT_BYTES];
+            stream.read_exact(&mut buffer).await?;
+            stream.write_all(&[b'q'; REQUEST_BYTES]).await?;
+            stream.flush().await?;
+            stream.read_exact(&mut buffer[..RESPONSE_BYTES]).await?;
+            Ok(())
         }
     }
 }

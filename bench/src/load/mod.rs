@@ -56,7 +56,8 @@ pub(crate) fn measure(
 ) -> Result<(Sample, Option<String>)> {
     let window = Arc::new(Window::default());
     let load = match measure {
-        Measure::Connections => connections::load,
+        Measure::Connections => connections::answers,
+        Measure::Exchanges => connections::exchanges,
         Measure::Bulk => one_connection::download,
         Measure::BulkMany => many_connections::downloads,
         Measure::PingPong => one_connection::ping_pong,

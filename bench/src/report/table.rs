@@ -27,6 +27,7 @@ pub(super) fn print(results: &[Series<'_>]) {
 fn title(measure: Measure) -> String {
     match measure {
         Measure::Connections => "new connections per second, 32 at once (more is better)".to_owned(),
+        Measure::Exchanges => "the same, each with the messages of a full TLS 1.3 handshake and a request".to_owned(),
         Measure::Bulk => "download on one connection, GB/s (more is better)".to_owned(),
         Measure::BulkMany => format!("download on {MANY_BULK} connections, GB/s (more is better)"),
         Measure::PingPong => "512 bytes to and fro on one connection, microseconds (less is better)".to_owned(),
