@@ -1,6 +1,7 @@
 //! The router's side of cut-through: starts it, tries it for each passthrough connection, counts and logs what the
 //! kernel carried, also of connections that a former process left. The kernel's side is in `crate::ebpf`.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use super::policy::{LivePolicy, Policy};
 use super::worker::Worker;
 use crate::ebpf::Unavailable;
 use crate::ebpf::cut_through::{
-    Adopted, AdoptedEnd, Candidate, CutThrough, CuttingThrough, Described, Dialled, Fallback, FlowEnd, Identity, Known,
-    Loaded, NotCut, Place, Trust,
+    Adopted, AdoptedEnd, AdoptedFlow, Candidate, CutThrough, CuttingThrough, Described, Dialled, Fallback, FlowEnd,
+    Identity, Known, Loaded, NotCut, Occupied, Place, Trust,
 };
 use crate::metrics::TenantCounters;
 
@@ -71,7 +72,7 @@ impl Started {
             let (known, policy) = (Arc::clone(&policy), Arc::clone(&policy));
             let access_log = access_log.clone();
             loaded.start(Adopted {
-                keep: Box::new(move |identity| is_in_configuration(&known.current(), identity)),
+                occupy: Box::new(move |flows| occupy(&known.current(), flows)),
                 on_end: Box::new(move |end| adopted(&policy.current(), access_log.as_ref(), end)),
             })
         };
@@ -104,10 +105,29 @@ fn former(config: &Config) -> Option<Box<Loaded>> {
     }
 }
 
-/// Whether the tenant of a flow is still in the configuration.
-fn is_in_configuration(policy: &Policy, identity: &Identity) -> bool {
-    let [_, tenant] = identity.names;
-    policy.config.tenants.iter().any(|known| name_hash(&known.name) == tenant)
+/// What connections of a former process count for, as if they had been accepted here; they cannot be refused any more.
+fn occupy(policy: &Policy, flows: &[AdoptedFlow]) -> Vec<Option<Occupied>> {
+    if flows.is_empty() {
+        return Vec::new();
+    }
+    let tenants: HashMap<_, _> =
+        policy.tenants.iter().map(|tenant| (name_hash(&tenant.settings.name), tenant)).collect();
+    let listeners = &policy.config.listeners;
+    let of_flow = |flow: &AdoptedFlow| -> Option<Occupied> {
+        let [listener, tenant] = flow.identity.names;
+        let tenant = tenants.get(&tenant)?;
+        let client = flow.known.as_ref().and_then(|known| known.client).unwrap_or(flow.client);
+        let held = listeners.iter().position(|known| name_hash(&known.name) == listener).map(|listener| {
+            let bounds = listeners[listener].per_source.as_ref().zip(policy.sources[listener].as_ref());
+            let source = bounds.and_then(|(bounds, sources)| sources.readmit(bounds, client.ip()));
+            (policy.permits[listener].acquire_now(), source)
+        });
+        let lease = tenant.backends.as_ref().and_then(|backends| backends.resume(flow.backend));
+        // No worker has it, so any may count it.
+        let active = tenant.counters.first().map(TenantCounters::active);
+        Some(Box::new((active, tenant.limits.readmit(), lease, held)))
+    };
+    flows.iter().map(of_flow).collect()
 }
 
 /// With `Auto` it is nothing to worry about that a process may not do it, or that a kernel cannot.

@@ -74,7 +74,7 @@ pub(super) fn adopt(state: &State, found: Found) {
         opening: None,
         idle_timeout,
         note: FlowNote::Kept,
-        owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted },
+        owner: if found.stage == LifeStage::Told as u16 { Owner::Told } else { Owner::Adopted { _occupied: None } },
     });
 }
 

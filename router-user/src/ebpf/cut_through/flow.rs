@@ -6,7 +6,7 @@ use std::time::Duration;
 use router_common::cut_through::{BACKEND, FlowKey, Note};
 
 use super::adopt::ends;
-use super::flows::EndSender;
+use super::flows::{EndSender, Occupied};
 use super::opening::Opening;
 
 /// A flow that was just switched, or one that a former process left.
@@ -45,7 +45,10 @@ pub(super) enum Owner {
     /// The worker that accepted it.
     Worker(EndSender),
     /// Nobody of this process: the flow's record says who it was.
-    Adopted,
+    Adopted {
+        /// As soon as it is known who has it.
+        _occupied: Option<Occupied>,
+    },
     /// It has been told.
     Told,
 }

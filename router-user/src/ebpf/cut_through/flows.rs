@@ -1,5 +1,6 @@
 //! What is told of a flow when it is over, and to whom.
 
+use std::any::Any;
 use std::net::{SocketAddr, TcpStream};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -78,10 +79,30 @@ pub struct AdoptedEnd {
     pub end: FlowEnd,
 }
 
+/// A flow of a former process that the kernel carries.
+#[derive(Clone, Debug)]
+pub struct AdoptedFlow {
+    /// What the former process wrote down in numbers,
+    pub identity: Identity,
+    /// and in words, if it came to that.
+    pub known: Option<Known>,
+    /// The client.
+    pub client: SocketAddr,
+    /// The backend.
+    pub backend: SocketAddr,
+}
+
+/// What a flow takes of limits and counts, given back when it is dropped.
+pub type Occupied = Box<dyn Any + Send>;
+
+/// Tells it of each flow.
+pub(super) type Occupy = dyn Fn(&[AdoptedFlow]) -> Vec<Option<Occupied>> + Send;
+
 /// Who knows what to do with adopted flows.
 pub struct Adopted {
-    /// Whether a flow may go on; its tenant may be gone from the configuration.
-    pub keep: Box<dyn Fn(&Identity) -> bool + Send>,
+    /// What each of these flows occupies until it ends; `None` for one that is not to go on, because its tenant is gone from the
+    /// configuration.
+    pub occupy: Box<Occupy>,
     /// Called for each adopted flow at its end.
     pub on_end: Box<dyn Fn(AdoptedEnd) + Send>,
 }

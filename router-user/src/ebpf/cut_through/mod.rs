@@ -36,7 +36,7 @@ use aya::maps::{MapData, PerCpuArray};
 use router_common::cut_through::{LifeStage, Verdict};
 
 pub use self::fallback::Fallback;
-pub use self::flows::{Adopted, AdoptedEnd, EndSender, Fate, FlowEnd, FlowOutcome, Place};
+pub use self::flows::{Adopted, AdoptedEnd, AdoptedFlow, EndSender, Fate, FlowEnd, FlowOutcome, Occupied, Place};
 pub use self::inspect::{CarriedFlow, end, list};
 pub use self::install::{Attempt, Candidate, Dialled, NotCut};
 pub use self::load::{Loaded, Trust};

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use self::sweep::Doubt;
 use super::conntrack::Conntrack;
 use super::flow::{FlowNote, NewFlow, Owner};
-use super::flows::{Adopted, AdoptedEnd, Fate, FlowEnd, FlowOutcome, Place};
+use super::flows::{Adopted, AdoptedEnd, AdoptedFlow, Fate, FlowEnd, FlowOutcome, Place};
 use super::layouts::{OtherLayout, Programs};
 use super::notes::Notes;
 use super::raw;
@@ -80,19 +80,10 @@ impl Collector {
         self.retiring = programs;
     }
 
-    /// Runs until the process leaves, and the kernel carries all of its flows alone. Adopted flows that nobody wants to keep are ended at once.
+    /// Runs until the process leaves, and the kernel carries all of its flows alone.
     pub(super) fn run(mut self, mut watch: Option<Watch>, adopted: &Adopted) {
         self.turn(Duration::ZERO, None);
-        let unwanted = |(place, flow): (&u32, &NewFlow)| {
-            let unwanted = matches!(flow.owner, Owner::Adopted)
-                && flow.opening.is_none()
-                && !(adopted.keep)(&Identity::of(&self.state.table.read(*place)));
-            unwanted.then_some(*place)
-        };
-        let unwanted: Vec<_> = self.live.iter().filter_map(unwanted).collect();
-        for place in unwanted {
-            self.abort(place, FlowOutcome::Drained);
-        }
+        self.occupy(adopted);
         while !self.has_left() {
             self.adopted_ends.drain(..).for_each(&adopted.on_end);
             self.turn(SWEEP_INTERVAL, watch.as_ref().map(AsFd::as_fd));
@@ -102,6 +93,27 @@ impl Collector {
         }
         self.leave_notes();
         self.state.leaving.end();
+    }
+
+    /// Has adopted flows count as connections again. Those that are not to go on are ended at once.
+    fn occupy(&mut self, adopted: &Adopted) {
+        let is_adopted = |(_, flow): &(&u32, &NewFlow)| matches!(flow.owner, Owner::Adopted { .. });
+        let (places, flows): (Vec<_>, Vec<_>) = self
+            .live
+            .iter()
+            .filter(is_adopted)
+            .map(|(place, flow)| {
+                let known = self.notes.of(*place, flow.generation);
+                let identity = Identity::of(&self.state.table.read(*place));
+                (*place, AdoptedFlow { identity, known, client: flow.client, backend: flow.backend })
+            })
+            .unzip();
+        for (place, occupied) in places.into_iter().zip((adopted.occupy)(&flows)) {
+            match (occupied, self.live.get_mut(&place)) {
+                (Some(occupied), Some(flow)) => flow.owner = Owner::Adopted { _occupied: Some(occupied) },
+                _ => self.abort(place, FlowOutcome::Drained),
+            }
+        }
     }
 
     /// Of flows whose ends this process has not heard of any more: the next one tells them.
@@ -304,7 +316,7 @@ impl Collector {
                 let place = Place { index: place, generation: flow.generation };
                 let _ = worker.send((place, Fate::Ended(end)));
             }
-            Owner::Adopted => self.adopted_ends.push(AdoptedEnd {
+            Owner::Adopted { .. } => self.adopted_ends.push(AdoptedEnd {
                 identity: Identity::of(record),
                 known: self.notes.of(place, flow.generation),
                 client: flow.client,
