@@ -10,6 +10,7 @@ use tests::authority::{Authority, KeyKind};
 use tests::fakes::Echo;
 use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
+use tests::processes::open_descriptors;
 use tests::raw_client::{End, RawClient};
 use tests::router_process::RouterProcess;
 use tests::setup::{Setup, Tenant};
@@ -100,8 +101,17 @@ fn a_reload_changes_the_bounds_and_what_is_held_counts_under_the_new_ones() {
 fn what_is_handed_over_counts_in_the_process_that_takes_over() {
     let scene = Scene::start("perSource: { maxConnections: 3, connectionRate: 100 }");
     let mut held: Vec<_> = (0..2).map(|_| scene.established(FIRST)).collect();
-    // Admitted, and its hello is not there yet.
-    let silent = scene.connect(FIRST);
+    let sockets = || {
+        let descriptors = open_descriptors(scene.router.router_pid().unwrap()).unwrap();
+        descriptors.iter().filter(|target| target.starts_with("socket:")).count()
+    };
+    let before = sockets();
+    // Admitted, and its hello is not whole yet.
+    let hello = Hello::named(PASSTHROUGH).records();
+    let slow = scene.connect(FIRST);
+    slow.send(&hello[..1]).unwrap();
+    // Whoever asks sooner takes the last place for a moment.
+    eventually(PATIENCE, "it is accepted", || (sockets() > before).then_some(())).unwrap();
     eventually(PATIENCE, "all three are counted", || scene.is_refused(FIRST).then_some(())).unwrap();
     let upgrade = || scene.router.signal(Signal::SIGUSR2).unwrap();
     let reload = || {
@@ -124,9 +134,8 @@ fn what_is_handed_over_counts_in_the_process_that_takes_over() {
     }
     held.pop();
     held.push(eventually(PATIENCE, "there is room", || scene.try_established(FIRST)).unwrap());
-    let hello = Hello::named(PASSTHROUGH).records();
-    silent.send(&hello).unwrap();
-    assert_eq!(silent.read(hello.len()).unwrap(), hello);
+    slow.send(&hello[1..]).unwrap();
+    assert_eq!(slow.read(hello.len()).unwrap(), hello);
     scene.assert_refused(FIRST);
 }
 
