@@ -5,14 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tests::fakes::Echo;
-use tests::hello::Hello;
 use tests::http::{self, Response};
 use tests::patience::PATIENCE;
-use tests::raw_client::RawClient;
 use tests::router_process::RouterProcess;
 use tests::setup::{Setup, Tenant};
 use tests::tls_client::tcp;
 
+use crate::reload::passthrough;
 use crate::two_tenants::PASSTHROUGH;
 
 #[test]
@@ -27,13 +26,13 @@ fn a_reload_reads_the_file_again() {
     fs::write(router.config_file(), "listeners: []\n").unwrap();
     assert_eq!(at_socket(&router, "/v1/reload").status, 202);
     router.wait_for_metric(RELOADS, &[("outcome", "invalid")], 1.0).unwrap();
-    echoed(&router);
+    passthrough(&router, PASSTHROUGH);
 }
 
 #[test]
 fn a_drain_ends_what_is_established_in_order_and_then_the_processes() {
     let (_echo, mut router) = start();
-    let established = echoed(&router);
+    let established = passthrough(&router, PASSTHROUGH);
     let answer = at_socket(&router, "/v1/drain");
     assert_eq!((answer.status, answer.body.starts_with("drain: asked for")), (202, true), "{}", answer.body);
     router.log().wait_for(PATIENCE, &["draining; a second signal stops at once"]).unwrap();
@@ -57,7 +56,7 @@ fn nothing_changes_at_the_address_and_nothing_unknown_at_the_socket() {
     }
     assert!(router.log().with(&["as asked for"]).is_empty() && router.log().with(&["draining"]).is_empty());
     assert_eq!(router.metrics().unwrap().sum(RELOADS, &[]), 0.0);
-    echoed(&router);
+    passthrough(&router, PASSTHROUGH);
 }
 
 fn start() -> (Echo, RouterProcess) {
@@ -71,14 +70,6 @@ fn at_socket(router: &RouterProcess, path: &str) -> Response {
     let mut stream = UnixStream::connect(router.folder().join("run/admin.sock")).unwrap();
     stream.set_read_timeout(Some(PATIENCE + Duration::from_secs(5))).unwrap();
     http::post(&mut stream, "localhost", path).unwrap()
-}
-
-fn echoed(router: &RouterProcess) -> RawClient {
-    let client = RawClient::connect(router.address()).unwrap();
-    let hello = Hello::named(PASSTHROUGH).records();
-    client.send(&hello).unwrap();
-    assert_eq!(client.read(hello.len()).unwrap(), hello);
-    client
 }
 
 const RELOADS: &str = "sni_router_config_reloads_total";

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tests::authority::{Authority, KeyKind};
 use tests::fakes::Echo;
-use tests::hello::Hello;
 use tests::patience::{PATIENCE, eventually};
 use tests::processes::is_running;
 use tests::raw_client::{End, RawClient};
@@ -15,12 +14,13 @@ use tests::router_process::RouterProcess;
 use tests::setup::{Setup, Tenant};
 use tests::tls_client::{TlsClient, TlsStream};
 
+use crate::reload::passthrough;
 use crate::two_tenants::{PASSTHROUGH, TERMINATE};
 
 #[test]
 fn established_connections_of_both_modes_go_on_to_their_end() {
     let mut draining = Established::with_drain_timeout("60s");
-    let first_to_end = open(&draining.router);
+    let first_to_end = passthrough(&draining.router, PASSTHROUGH);
     draining.router.signal(Signal::SIGTERM).unwrap();
     draining.wait_until_closed_to_new_ones();
     let progress = |words: &[&str]| draining.router.log().wait_for(PATIENCE, words).unwrap();
@@ -86,7 +86,7 @@ impl Established {
             .tenant(Tenant::passthrough("pinniped", &[PASSTHROUGH], echo.address()).line(&timeout));
         let router = RouterProcess::start(setup).unwrap();
         let terminated = TlsClient::trusting(&authority).unwrap().connect(router.address(), TERMINATE).unwrap();
-        let passthrough = open(&router);
+        let passthrough = passthrough(&router, PASSTHROUGH);
         let mut established = Self { router, passthrough, terminated, _echo: echo };
         established.ping_both();
         established
@@ -118,13 +118,4 @@ impl Established {
         })
         .unwrap();
     }
-}
-
-/// A passthrough connection that the echo has answered.
-fn open(router: &RouterProcess) -> RawClient {
-    let client = RawClient::connect(router.address()).unwrap();
-    let hello = Hello::named(PASSTHROUGH).records();
-    client.send(&hello).unwrap();
-    assert_eq!(client.read(hello.len()).unwrap(), hello);
-    client
 }

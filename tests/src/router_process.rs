@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -129,10 +130,11 @@ impl RouterProcess {
         Ok(self)
     }
 
-    /// Waits for /readyz and for the terminators.
+    /// Waits for /readyz, for the terminators and for the admin socket, which the supervisor puts in its place a moment later.
     pub fn wait_until_ready(&self) -> Result<()> {
         eventually(PATIENCE, "sni-router is ready", || {
             let answer = self.admin_get("/readyz").ok()?;
+            UnixStream::connect(self.folder().join("run/admin.sock")).ok()?;
             let metrics = self.metrics().ok()?;
             let up = |tenant: &String| metrics.sum("sni_terminator_up", &[("tenant", tenant)]) == 1.0;
             (answer.status == 200 && self.written.terminated.iter().all(up)).then_some(())
