@@ -199,8 +199,20 @@ impl Site {
         });
         let failures = self.failures.lock().unwrap();
         let some = &failures[..failures.len().min(10)];
-        assert!(failures.is_empty(), "{} of {count}: {some:#?}\n{}", failures.len(), self.tail_of_log());
+        assert!(
+            failures.is_empty(),
+            "{} of {count}: {some:#?}\n{}\n{}",
+            failures.len(),
+            self.lines_of_failures(),
+            self.tail_of_log()
+        );
         done.unwrap();
+    }
+
+    /// Of the access log.
+    fn lines_of_failures(&self) -> String {
+        let text = self.router.stdout().unwrap_or_default();
+        text.lines().filter(|line| !line.contains("\"outcome\":\"ok\"")).collect::<Vec<_>>().join("\n")
     }
 }
 
