@@ -65,6 +65,10 @@ impl Opening {
         if total > SMALL {
             make_room(&self.backend)?;
         }
+        if self.brought != self.start {
+            // Our TCP has not heard that the backend has the hello, and would wait for that (RFC 9293 section 3.7.4).
+            SockRef::from(&self.backend).set_tcp_nodelay(true)?;
+        }
         state.table.set_owed(place, arrived, fin, arrived.wrapping_add(self.forward));
         let already = (self.brought.wrapping_sub(self.start) as usize).min(length);
         let sent =

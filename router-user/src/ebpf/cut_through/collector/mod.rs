@@ -222,6 +222,10 @@ impl Collector {
         let (mut alone, mut heard) = (Vec::new(), Vec::new());
         for place in places {
             let Some(flow) = self.live.get_mut(place) else { continue };
+            // A place is here twice when its event and its arrival came together, and more bytes may have been brought since.
+            if self.state.table.pending(*place) {
+                continue;
+            }
             let Some(mut opening) = flow.opening.take() else { continue };
             if opening.backend_spoke() {
                 flow.opening = Some(opening);
