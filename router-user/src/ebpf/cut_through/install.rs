@@ -18,7 +18,7 @@ use super::eligibility::{self, DialShape};
 use super::fallback::Fallback;
 use super::flow::{FlowNote, NewFlow, Owner};
 use super::flows::{EndSender, Place};
-use super::opening::{Opening, SMALL, make_room};
+use super::opening::{Counted, Opening, SMALL, make_room};
 use super::raw::{self, Repair, Sequences};
 use super::record::{self, Described, Numbers, Side};
 
@@ -134,6 +134,9 @@ impl CutThrough {
         idle_timeout: Duration,
         to_worker: EndSender,
     ) -> Result<Place, NotCut> {
+        let Some(counted) = Counted::enter(&self.state) else {
+            return Err(self.relay(&attempt, client, backend, Fallback::AnotherProcess));
+        };
         let place = match self.ready(&attempt, &client, &backend) {
             Ok(ready) => self.state.take_place().ok_or(Fallback::MapFull).map(|place| (ready, place)),
             Err(reason) => Err(reason),
@@ -163,7 +166,7 @@ impl CutThrough {
         }
         let start = client_side.stream_start();
         let forward = flow.directions[CLIENT].sequence_shift;
-        let mut opening = Opening::new(&self.state, client.into(), backend.into(), start, forward);
+        let mut opening = Opening::new(counted, client.into(), backend.into(), start, forward);
         match opening.bring(&self.state, place) {
             Ok(_) => {
                 self.state.hand_over(NewFlow {

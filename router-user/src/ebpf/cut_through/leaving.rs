@@ -25,13 +25,13 @@ impl Leaving {
 
     /// From here on.
     pub(super) fn begin(&self) {
-        self.has_begun.store(true, Ordering::Release);
+        self.has_begun.store(true, Ordering::SeqCst);
         // Fails only when it rings already.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 
     pub(super) fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Acquire)
+        self.has_begun.load(Ordering::SeqCst)
     }
 
     /// So that the next wait is one again.

@@ -35,9 +35,8 @@ pub(super) struct Opening {
 impl Opening {
     /// Of a flow that was just published: the client's bytes from `start` on are to be brought, and their numbers are
     /// `forward` higher towards the backend.
-    pub(super) fn new(state: &Arc<State>, client: OwnedFd, backend: OwnedFd, start: u32, forward: u32) -> Self {
-        let since = Instant::now();
-        Self { _counted: Counted::new(state), client, backend, start, brought: start, forward, since }
+    pub(super) fn new(counted: Counted, client: OwnedFd, backend: OwnedFd, start: u32, forward: u32) -> Self {
+        Self { _counted: counted, client, backend, start, brought: start, forward, since: Instant::now() }
     }
 
     /// How long the backend has acknowledged nothing. One that has no room for more answers all the same
@@ -122,20 +121,23 @@ impl Opening {
     }
 }
 
-/// Counts a flow that is opening.
+/// Counts a flow that is opening, from before anything of it is in the maps.
 #[derive(Debug)]
-struct Counted(Arc<State>);
+pub(super) struct Counted(Arc<State>);
 
 impl Counted {
-    fn new(state: &Arc<State>) -> Self {
-        state.opening.fetch_add(1, Ordering::Relaxed);
-        Self(state.clone())
+    /// `None` when the process leaves: nobody would accompany the flow, and the next process knows nothing of it.
+    pub(super) fn enter(state: &Arc<State>) -> Option<Self> {
+        state.opening.fetch_add(1, Ordering::SeqCst);
+        let counted = Self(state.clone());
+        // The collector looks at both the other way round, so that one of the two sees the other.
+        (!state.leaving.has_begun()).then_some(counted)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+        self.0.opening.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

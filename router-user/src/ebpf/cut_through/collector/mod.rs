@@ -128,7 +128,7 @@ impl Collector {
     }
 
     fn has_left(&self) -> bool {
-        self.state.leaving.has_begun() && self.state.opening.load(Ordering::Relaxed) == 0
+        self.state.leaving.has_begun() && self.state.opening.load(Ordering::SeqCst) == 0
     }
 
     /// Waits until there is an event, something is due or something can be read from `other`, for this long at most;

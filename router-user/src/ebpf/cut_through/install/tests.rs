@@ -43,6 +43,11 @@ fn a_system_call_that_fails_otherwise_is_told() {
     refused(&|_| (), Fallback::Failed, Fixture { keys_are_none: true, ..Fixture::default() });
 }
 
+#[test]
+fn a_process_that_leaves_takes_no_flow_any_more() {
+    refused(&CutThrough::leave, Fallback::AnotherProcess, Fixture::default());
+}
+
 /// What is not as usual.
 struct Fixture {
     places: u32,
