@@ -1,5 +1,6 @@
 //! The configuration file of a running process: tells when it has changed, whichever way it was replaced.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ::connection::files::{Fingerprint, Watch};
@@ -14,9 +15,10 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The file at `path`, which was read after it had the fingerprint `seen`. Needs a tokio runtime with I/O.
-    pub(crate) fn new(path: &Path, seen: Fingerprint) -> Self {
-        let (watch, error) = Watch::new();
+    /// The file at `path`, which was read after it had the fingerprint `seen`; `watch` is what the program that this process
+    /// was before watched it with. Needs a tokio runtime with I/O.
+    pub(crate) fn new(path: &Path, seen: Fingerprint, watch: Option<OwnedFd>) -> Self {
+        let (watch, error) = watch.map_or_else(Watch::new, Watch::over);
         if let Some(error) = error {
             warn!(%error, "no inotify (fs.inotify.max_user_instances?): the configuration file is polled");
         }
@@ -25,6 +27,11 @@ impl ConfigFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// For the program that this process becomes.
+    pub(crate) fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.descriptor()
     }
 
     /// The file is about to be read, so that what it is now is no news any more.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,14 +28,26 @@ pub struct Watch {
 impl Watch {
     /// Watches nothing yet. The error is why there is only polling.
     pub fn new() -> (Self, Option<io::Error>) {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-            .map_err(io::Error::from)
-            .and_then(|inotify| register(inotify, Interest::READABLE));
-        let (inotify, error) = match inotify {
+        Self::of(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(io::Error::from))
+    }
+
+    /// The same, with what the program that this process was before has had. What only that watched may wake this one, too.
+    pub fn over(inotify: OwnedFd) -> (Self, Option<io::Error>) {
+        Self::of(Ok(inotify))
+    }
+
+    fn of(inotify: io::Result<OwnedFd>) -> (Self, Option<io::Error>) {
+        let (inotify, error) = match inotify.and_then(|inotify| register(inotify, Interest::READABLE)) {
             Ok(inotify) => (Some(inotify), None),
             Err(error) => (None, Some(error)),
         };
         (Self { inotify, watched: HashSet::new() }, error)
+    }
+
+    /// For the program that this process becomes. On a busy host closing it takes seconds: the kernel waits for everybody who
+    /// is about to tell of anything (fs/notify/group.c, fsnotify_destroy_group).
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(|inotify| inotify.get_ref().as_fd())
     }
 
     /// Watches what leads to these files now. A folder that this uid may not list is left to the polling.
@@ -183,6 +195,19 @@ mod tests {
             watch.something_may_have_changed().await;
         };
         tokio::time::timeout(SOON, noticed).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_watched_before_is_noticed_by_whoever_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tls.crt");
+        fs::write(&file, "1").unwrap();
+        let (mut former, _) = Watch::new();
+        former.follow([&file].into_iter());
+        fs::write(&file, "2").unwrap();
+        let (watch, error) = Watch::over(former.descriptor().unwrap().try_clone_to_owned().unwrap());
+        assert!(error.is_none(), "{error:?}");
+        tokio::time::timeout(SOON, watch.something_may_have_changed()).await.unwrap();
     }
 
     #[tokio::test]

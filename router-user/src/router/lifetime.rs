@@ -50,10 +50,10 @@ pub(super) enum Authority {
 }
 
 impl Authority {
-    /// The router's, that was started with `config_file`. Needs a tokio runtime with I/O.
-    pub(super) fn of(file: ConfigFile, supervised: bool, runtime_dir: &Path) -> Self {
+    /// The router's, that has a supervisor or is to watch its `file` itself. Needs a tokio runtime with I/O.
+    pub(super) fn of(file: impl FnOnce() -> ConfigFile, supervised: bool, runtime_dir: &Path) -> Self {
         if !supervised {
-            return Self::File(file);
+            return Self::File(file());
         }
         match Line::of_standard_input() {
             Ok(line) => Self::Supervisor { line, next: crate::supervisor::next_config(runtime_dir) },

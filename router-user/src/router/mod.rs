@@ -68,7 +68,8 @@ pub fn run(config_file: &Path, supervised: bool) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
     let (signals, authority) = runtime.block_on(async {
-        let file = ConfigFile::new(config_file, seen);
+        // Only for whom it is needed: the kernel takes its time to close what watches files.
+        let file = || ConfigFile::new(config_file, seen, None);
         (Signals::new(), Authority::of(file, supervised, &config.runtime_dir))
     });
     let signals = signals.map_err(system("watch for signals"))?;

@@ -20,6 +20,7 @@ mod systemd;
 mod terminator;
 mod upgrade;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ pub fn run(config_file: &Path) -> Result<(), Failure> {
 pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::System(format!("take over from the former program: {error}"));
     let inheritance = Inheritance::take(state).map_err(|error| failed(&error))?;
-    let Inheritance { state, lock, demand_socket, sockets, line, lifelines } = inheritance;
+    let Inheritance { state, lock, demand_socket, sockets, line, lifelines, watch } = inheritance;
     // Not the file's, which may be wrong by now.
     let in_force = state.config_in_force();
     let text = Config::read_file(in_force).map_err(Failure::Config)?;
@@ -107,6 +108,7 @@ pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
             others,
             wishes: state.wishes,
             demand_socket: Some(UnixDatagram::from_std(demand_socket).map_err(|error| failed(&error))?),
+            watch,
         };
         info!(children = present.others.len(), "this supervisor goes on as another version of its program");
         begin(file, config, identity, runtime_dir, seat, groups, roster, present).await
@@ -127,6 +129,8 @@ struct Present {
     /// What was asked for before: a reload, an upgrade.
     wishes: [bool; 2],
     demand_socket: Option<UnixDatagram>,
+    /// What the configuration file is watched with.
+    watch: Option<OwnedFd>,
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -158,7 +162,7 @@ async fn begin(
         groups: &groups,
         roster: &roster,
     };
-    let Present { router, others, wishes, demand_socket } = present;
+    let Present { router, others, wishes, demand_socket, watch } = present;
     let (terminators, prober) = stage.start(&config, router, others)?;
     let socket = match demand_socket {
         Some(socket) => socket,
@@ -176,7 +180,7 @@ async fn begin(
     if upgrade {
         wishes.upgrade.notify_one();
     }
-    let file = ConfigFile::new(config_file, seen);
+    let file = ConfigFile::new(config_file, seen, watch);
     let _ = news.send(News::HelloTimeout(longest_hello(&config)));
     let reloader = Reloader {
         file,

@@ -25,6 +25,7 @@ use super::child::Role;
 use super::process::Process;
 use super::roster::{Entry, Roster};
 use super::seat::Seat;
+use crate::config_file::ConfigFile;
 use crate::listening::ListeningSockets;
 use crate::supervision::Line;
 
@@ -48,6 +49,9 @@ pub(super) struct State {
     /// Where cgroups of terminators are made, as far as that is known.
     #[serde(default)]
     pub(super) memory_groups: Option<PathBuf>,
+    /// Whether that comes with which the configuration file is watched.
+    #[serde(default)]
+    has_watch: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +77,7 @@ pub(super) struct Inheritance {
     pub(super) sockets: ListeningSockets,
     pub(super) line: OwnedFd,
     pub(super) lifelines: Vec<OwnedFd>,
+    pub(super) watch: Option<OwnedFd>,
 }
 
 /// A child of the former program.
@@ -102,7 +107,7 @@ pub(super) enum NotSucceeded {
 pub(super) struct Succession<'s> {
     pub(super) program: &'s Path,
     /// As it was given to this one.
-    pub(super) config_file: &'s Path,
+    pub(super) config_file: &'s ConfigFile,
     pub(super) runtime_dir: &'s Path,
     /// A copy of it, there.
     pub(super) config_in_force: PathBuf,
@@ -143,11 +148,12 @@ impl Succession<'_> {
             all.extend(listening.map(AsFd::as_fd));
             all.push(line.as_fd());
             all.extend(entries.iter().filter_map(|entry| entry.lifeline.as_ref()).map(AsFd::as_fd));
+            all.extend(self.config_file.watch());
             all.chunks(DESCRIPTOR_LIMIT)
                 .try_for_each(|part| channel::send_at_once(&ours, PART, part))
                 .map_err(failed("pass descriptors on"))
         })?;
-        let error = execute(&theirs, &stdin, self.program, self.config_file, &path);
+        let error = execute(&theirs, &stdin, self.program, self.config_file.path(), &path);
         Err(NotSucceeded::Program { program: self.program.to_owned(), source: error })
     }
 
@@ -184,6 +190,7 @@ impl Succession<'_> {
             config: self.config_in_force.clone(),
             wishes,
             memory_groups: self.memory_groups.clone(),
+            has_watch: self.config_file.watch().is_some(),
         });
         Ok((state, children))
     }
@@ -219,9 +226,12 @@ impl State {
 
     fn descriptors(&self) -> usize {
         let sockets: usize = self.listeners.iter().map(|listening| listening.sockets).sum();
-        let lifelines = self.children.iter().filter(|child| child.has_lifeline).count();
         // Besides these: the standard input, the lock, the socket that is asked, the line.
-        4 + sockets + usize::from(self.admin) + lifelines
+        4 + sockets + usize::from(self.admin) + self.lifelines() + usize::from(self.has_watch)
+    }
+
+    fn lifelines(&self) -> usize {
+        self.children.iter().filter(|child| child.has_lifeline).count()
     }
 }
 
@@ -251,7 +261,9 @@ impl Inheritance {
             sockets.admin = Some(next()?.into());
         }
         let line = next()?;
-        Ok(Self { state, lock, demand_socket, sockets, line, lifelines: descriptors.collect() })
+        let lifelines = (0..state.lifelines()).map(|_| next()).collect::<Result<_, _>>()?;
+        let watch = if state.has_watch { Some(next()?) } else { None };
+        Ok(Self { state, lock, demand_socket, sockets, line, lifelines, watch })
     }
 
     /// The router with the line to it, and all others. Needs a tokio runtime with I/O.

@@ -57,7 +57,7 @@ impl Reloader {
         info!(terminators = names.len(), took = ?began.elapsed(), "upgraded; the supervisor follows");
         let succession = Succession {
             program: &self.program,
-            config_file: self.file.path(),
+            config_file: &self.file,
             runtime_dir: &self.config.runtime_dir,
             config_in_force: self.runtime_dir.config(),
             seat: &self.seat,
