@@ -52,5 +52,6 @@ pub(super) async fn see_off(mut former: Process, mut stop: watch::Receiver<StopP
     ended(former.wait().await)
 }
 
-/// Handing over takes milliseconds, and a client that is refused may take a second to close.
-const LONGEST_HAND_OVER: Duration = Duration::from_secs(3);
+/// Handing over takes milliseconds, a client that is refused may take a second to close, and grace periods of the kernel take
+/// seconds where its own threads get no processor.
+const LONGEST_HAND_OVER: Duration = Duration::from_secs(5);

@@ -44,8 +44,9 @@ fn a_storm_that_the_kernel_carries_notices_nothing() {
         let flows = || metrics().map_or(0.0, |metrics| metrics.sum("sni_router_cut_through_flows", &[]));
         eventually(PATIENCE, "this router has the flows", || (flows() >= (LONG / 2) as f64).then_some(())).unwrap();
     });
-    // Not the slowest: beside other scenarios one of twenty took three seconds, while the kernel checked the next one's programs.
-    assert!(departures[ROUNDS / 2] < OF_A_FORMER_ROUTER, "former routers were there for {departures:?}");
+    // Not the slowest: it waits for a grace period of the kernel, and of these one in some hundred takes seconds while this storm
+    // leaves no processor for the kernel's own threads.
+    assert!(departures[ROUNDS * 3 / 4] < OF_A_FORMER_ROUTER, "former routers were there for {departures:?}");
     let is_passthrough = |line: &Value| line["tenant"] == "pinniped";
     let lines = || -> Vec<Value> {
         let text = scene.router.stdout().unwrap();
