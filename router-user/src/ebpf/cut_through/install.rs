@@ -43,11 +43,11 @@ pub struct Dialled {
 /// A client and a backend that may be cut through.
 #[derive(Debug)]
 pub struct Attempt {
-    client: SocketAddr,
-    local: SocketAddr,
-    client_sighting: Sighting,
-    backend: SocketAddr,
-    port: u16,
+    pub(super) client: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) client_sighting: Sighting,
+    pub(super) backend: SocketAddr,
+    pub(super) port: u16,
 }
 
 /// Why a connection was not cut through.

@@ -5,6 +5,8 @@
 mod adopt;
 mod attach;
 mod collector;
+#[cfg(test)]
+mod connections;
 mod conntrack;
 mod eligibility;
 mod ending;

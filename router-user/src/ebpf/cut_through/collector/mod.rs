@@ -2,6 +2,8 @@
 //! ends from the ring buffer, tells those who wait for them, and frees places and ports when nothing can follow.
 
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -10,11 +10,10 @@ use aya::maps::Map;
 use nix::unistd::Uid;
 use router_common::cut_through::{DIALS, FLOWS, FlowKey, KEYS, MAX_FLOWS, SET, SIGHTINGS, VERDICTS};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::super::connections::{Connections, HELLO};
 use super::super::leaving::Leaving;
 use super::super::ports::Ports;
 use super::super::shared::{Maps, State};
@@ -92,26 +91,13 @@ fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: 
     let try_it = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (mut far_client, client) = pair().await;
-            let (backend, mut far_backend) = pair().await;
-            far_client.write_all(HELLO).await.unwrap();
-            client.readable().await.unwrap();
-            let (backend_address, local) = (backend.peer_addr().unwrap(), backend.local_addr().unwrap());
-            let peers_syn = sequences(&client).receive.wrapping_sub(HELLO.len() as u32 + 1);
-            let attempt = Attempt {
-                client: client.peer_addr().unwrap(),
-                local: client.local_addr().unwrap(),
-                client_sighting: sighting(peers_syn),
-                backend: backend_address,
-                port: local.port(),
-            };
-            let own_syn = sequences(&backend).send.wrapping_sub(1);
-            let cut_through = fixture.cut_through(&record::key(backend_address, local), sighting(own_syn));
+            let connections = Connections::with_hello().await;
+            let cut_through = fixture.cut_through(&connections.backend_key, connections.backend_sighting);
+            let Connections { far_client: _far_client, client, backend, mut far_backend, attempt, .. } = connections;
             prepare(&cut_through);
 
             let (sender, _ends) = unbounded_channel();
             let patience = Duration::from_secs(600);
-            let (client, backend) = (client.into_std().unwrap(), backend.into_std().unwrap());
             let switched = cut_through.install(attempt, client, backend, Described::default(), patience, sender);
             let Err(NotCut::Relay { client, backend, reason }) = switched else { panic!("{switched:?}") };
             let (mut client, mut backend) =
@@ -127,30 +113,3 @@ fn refused(prepare: &(dyn Fn(&CutThrough) + Sync), expected: Fallback, fixture: 
     };
     std::thread::scope(|scope| scope.spawn(try_it).join()).unwrap();
 }
-
-/// Both ends of a connection over loopback with segments of an ordinary size.
-async fn pair() -> (TcpStream, TcpStream) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_tcp_mss(1400).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(1).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let listener = TcpListener::from_std(socket.into()).unwrap();
-    let connecting = TcpSocket::new_v4().unwrap();
-    raw::set_maximum_segment(&connecting, 1400).unwrap();
-    let (connected, accepted) = tokio::join!(connecting.connect(listener.local_addr().unwrap()), listener.accept());
-    (connected.unwrap(), accepted.unwrap().0)
-}
-
-fn sequences(socket: &TcpStream) -> Sequences {
-    let sequences = raw::enter_repair(socket).unwrap();
-    raw::set_repair(socket, Repair::OffWithoutProbe).unwrap();
-    sequences
-}
-
-/// What the programs would have noted of a connection whose SYN had this number.
-fn sighting(sequence: u32) -> Sighting {
-    Sighting { arrives: 1, leaves: 1, sequence, arrived: 0, left: 0 }
-}
-
-const HELLO: &[u8; 5] = b"hello";
