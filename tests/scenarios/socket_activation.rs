@@ -128,11 +128,13 @@ fn what_is_kept_follows_reloads_restarts_and_upgrades() {
     let more = before.replace("listeners:\n", &format!("listeners:\n  - {{ name: more, address: \"{new}\" }}\n"));
     let with_more = [("admin.address", 1), ("listener.more", 2), ("listener.tls", 2)];
     let without = [("admin.address", 1), ("listener.tls", 2)];
-    let wait_until_kept = |expected: &[(&str, usize)]| {
-        eventually(PATIENCE, &format!("{expected:?} are kept"), || (kept(&manager) == expected).then_some(())).unwrap();
+    let wait_until_kept = |router: &RouterProcess, expected: &[(&str, usize)]| {
+        let found = eventually(PATIENCE, "what is kept", || (kept(&manager) == expected).then_some(()));
+        let log = || router.log().lines().join("\n");
+        found.unwrap_or_else(|_| panic!("{expected:?}, but {:?}\n{}", kept(&manager), log()));
     };
     fs::write(&path, &more).unwrap();
-    wait_until_kept(&with_more);
+    wait_until_kept(&router, &with_more);
     eventually(PATIENCE, "the new listener serves", || echoed(new).ok()).unwrap();
 
     // The supervisor becomes another program, at whose start the variables are still those of its first one.
@@ -142,17 +144,17 @@ fn what_is_kept_follows_reloads_restarts_and_upgrades() {
     echoed(new).unwrap();
 
     fs::write(&path, &before).unwrap();
-    wait_until_kept(&without);
+    wait_until_kept(&router, &without);
 
     // While it is away a listener comes and goes: what was kept for it is given back.
     fs::write(&path, &more).unwrap();
-    wait_until_kept(&with_more);
+    wait_until_kept(&router, &with_more);
     router.signal(Signal::SIGTERM).unwrap();
     assert!(router.wait_for_exit(PATIENCE).unwrap().success());
-    wait_until_kept(&with_more);
+    wait_until_kept(&router, &with_more);
     fs::write(&path, &before).unwrap();
     router.start_service_again(&manager).unwrap();
-    wait_until_kept(&without);
+    wait_until_kept(&router, &without);
     echoed(router.address()).unwrap();
 }
 
