@@ -5,8 +5,6 @@
 mod adopt;
 mod attach;
 mod collector;
-#[cfg(test)]
-mod connections;
 mod conntrack;
 mod eligibility;
 mod ending;
@@ -29,6 +27,8 @@ mod record;
 mod self_test;
 mod shared;
 mod table;
+#[cfg(test)]
+mod test_connections;
 mod watch;
 
 use std::sync::atomic::Ordering;

@@ -6,9 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::super::CutThrough;
-use super::super::connections::{Connections, HELLO};
 use super::super::open::open;
 use super::super::record::Described;
+use super::super::test_connections::{Connections, HELLO};
 use super::*;
 use crate::ebpf::load;
 

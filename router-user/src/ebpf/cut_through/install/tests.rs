@@ -13,11 +13,11 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::super::connections::{Connections, HELLO};
 use super::super::leaving::Leaving;
 use super::super::ports::Ports;
 use super::super::shared::{Maps, State};
 use super::super::table::FlowTable;
+use super::super::test_connections::{Connections, HELLO};
 use super::*;
 use crate::ebpf::load;
 
