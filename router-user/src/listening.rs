@@ -1,6 +1,8 @@
 //! The listening sockets: one per worker and listener, sharing the port by SO_REUSEPORT. The supervisor binds and keeps
 //! them, or has them from the service manager, so that they outlive the router's processes; a router without one binds them itself.
 
+mod once_free;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -11,6 +13,7 @@ use config::{Config, Listener};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::info;
 
+pub(crate) use self::once_free::once_free;
 use crate::admin::{self, AdminBindError};
 use crate::passed::PassedSockets;
 use crate::router::socket_options::set_defer_accept;
@@ -44,6 +47,14 @@ pub(crate) enum BindError {
     Listener { name: String, address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Admin(#[from] AdminBindError),
+}
+
+impl BindError {
+    /// Whether another socket has the port.
+    fn is_taken(&self) -> bool {
+        let (Self::Listener { source, .. } | Self::Admin(AdminBindError { source, .. })) = self;
+        source.kind() == io::ErrorKind::AddrInUse
+    }
 }
 
 impl ListeningSockets {

@@ -146,6 +146,40 @@ fn listeners_come_and_go_and_those_that_stay_keep_their_socket() {
 }
 
 #[test]
+fn a_listener_that_goes_comes_back_while_it_still_serves_who_waits_there() {
+    let mut scene = Scene::start();
+    let (before, new) = (fs::read_to_string(scene.router.config_file()).unwrap(), free_address().unwrap());
+    let more = before.replace("listeners:\n", &format!("listeners:\n  - {{ name: more, address: \"{new}\" }}\n"));
+    let hello = Hello::named(PASSTHROUGH).records();
+    let say_hello = || {
+        let client = RawClient::connect(new)?;
+        client.send(&hello)?;
+        anyhow::Ok(client)
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&done);
+        // A queue into which somebody comes all the time is served for a second after the listener has gone.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    drop(say_hello());
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        for (text, count) in [&more, &before].into_iter().cycle().zip(1..=7) {
+            scene.change(|_| text.clone());
+            let reloaded = scene.router.wait_for_metric(RELOADS, OK, f64::from(count));
+            reloaded.unwrap_or_else(|error| panic!("{error}\n{}", scene.router.log().with(&["reload"]).join("\n")));
+        }
+    });
+    assert_eq!(say_hello().unwrap().read(hello.len()).unwrap(), hello);
+    assert_eq!(scene.router.metrics().unwrap().sum(RELOADS, REFUSED), 0.0);
+    scene.ping_established();
+}
+
+#[test]
 fn a_listener_may_come_on_a_port_that_needs_privileges() {
     if !require_root("a port below 1024").unwrap() {
         return;

@@ -47,7 +47,7 @@ pub struct AdminState {
 #[error("admin: bind {address}: {source}")]
 pub struct AdminBindError {
     address: SocketAddr,
-    source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 impl AdminState {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::hand_over::take_over;
-use super::reload::{Prepared, ReloadOutcome, Reloader};
+use super::reload::{Prepared, ReloadError, ReloadOutcome, Reloader};
 use super::worker::Shared;
 use crate::config_file::ConfigFile;
 use crate::listening::ListeningSockets;
@@ -219,11 +219,12 @@ async fn obey(
 }
 
 async fn reload(shared: &Shared, reloader: &mut Reloader, file: &Path) {
-    let prepared = reloader.prepare(file).and_then(|prepared| {
-        let sockets = reloader.bind(&prepared)?;
-        Ok((prepared, sockets))
-    });
-    match prepared {
+    let ready = async {
+        let prepared = reloader.prepare(file)?;
+        let sockets = reloader.bind(&prepared).await?;
+        Ok::<_, ReloadError>((prepared, sockets))
+    };
+    match ready.await {
         Ok((prepared, sockets)) => reloader.commit(prepared, sockets).await,
         Err(error) => {
             shared.reloads.count(error.outcome());

@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use super::policy::Policy;
 use super::worker::{Change, Instruction, Shared};
-use crate::listening::{BindError, Bound, deal};
+use crate::listening::{BindError, Bound, deal, once_free};
 
 label_set! {
     /// How a reload ended: label `outcome` of `sni_router_config_reloads_total`.
@@ -137,14 +137,15 @@ impl Reloader {
     }
 
     /// Binds the sockets that the configuration needs beyond those that there are, where no supervisor does.
-    pub(super) fn bind(&self, prepared: &Prepared) -> Result<Vec<Bound>, ReloadError> {
+    pub(super) async fn bind(&self, prepared: &Prepared) -> Result<Vec<Bound>, ReloadError> {
         let before = self.shared.policy.current();
         let is_bound = |wanted: &&config::Listener| {
             let known = before.config.listeners.iter().find(|known| known.name == wanted.name);
             known.is_some_and(|known| known.address == wanted.address)
         };
-        let missing = prepared.config.listeners.iter().filter(|wanted| !is_bound(wanted));
-        let bound = missing.map(|listener| Bound::bind(listener, self.workers.len())).collect::<Result<Vec<_>, _>>()?;
+        let missing: Vec<_> = prepared.config.listeners.iter().filter(|wanted| !is_bound(wanted)).collect();
+        let bind_all = || missing.iter().map(|listener| Bound::bind(listener, self.workers.len())).collect();
+        let bound: Vec<_> = once_free(bind_all).await?;
         bound.iter().try_for_each(Bound::listen)?;
         Ok(bound)
     }

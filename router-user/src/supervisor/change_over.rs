@@ -9,7 +9,7 @@ use tracing::warn;
 use super::reload::{NotReloaded, Reloader};
 use super::seat::{Aside, NotReplaced};
 use crate::identity::Identity;
-use crate::listening::{Bound, ListeningSockets};
+use crate::listening::{Bound, ListeningSockets, once_free};
 use crate::supervision::Order;
 
 /// Who will serve by it. Dropping it changes nothing.
@@ -22,13 +22,13 @@ pub(super) enum Change {
 
 impl Reloader {
     /// The router that runs can do it.
-    pub(super) fn bind_missing(&self, config: &Config) -> Result<Change, NotReloaded> {
-        Ok(Change::Here(self.seat.sockets.with(|bound| bound.bind_missing(config))?))
+    pub(super) async fn bind_missing(&self, config: &Config) -> Result<Change, NotReloaded> {
+        Ok(Change::Here(once_free(|| self.seat.sockets.with(|bound| bound.bind_missing(config))).await?))
     }
 
     /// Starts the process that can, because it does not begin with what the one that runs has of `fields`.
     pub(super) async fn start_aside(&self, fields: Vec<&'static str>, config: &Config) -> Result<Change, NotReloaded> {
-        let sockets = self.seat.sockets.with(|bound| bound.bind_for(config))?;
+        let sockets = once_free(|| self.seat.sockets.with(|bound| bound.bind_for(config))).await?;
         let started = self.seat.start_aside(&self.news, self.runtime_dir.next_config(), sockets.share()?).await;
         match started {
             Ok(aside) => Ok(Change::Aside { aside, sockets, fields }),

@@ -165,7 +165,7 @@ impl Reloader {
             fields.push("the last reload");
         }
         let change = if fields.is_empty() {
-            self.bind_missing(&config)?
+            self.bind_missing(&config).await?
         } else {
             info!(fields = fields.join(", "), "a router process of its own for the new configuration");
             self.start_aside(fields, &config).await?
