@@ -93,9 +93,10 @@ pub fn resume(config_file: &Path, state: &Path) -> Result<(), Failure> {
     let identity = router_identity(&config).map_err(|error| Failure::Input(error.to_string()))?;
     let runtime_dir = RuntimeDir::inherit(&config, identity, lock);
     let groups = MemoryGroups::inherit(&config.runtime_dir, state.memory_groups.clone());
-    // A file that is another one by now is read again at once.
+    // A file that is another one by now is read again at once; the fingerprint first, so that a change in between is noticed.
+    let seen = fingerprint(config_file);
     let is_in_force = std::fs::read_to_string(config_file).is_ok_and(|now| now == text);
-    let seen = fingerprint(if is_in_force { config_file } else { in_force });
+    let seen = if is_in_force { seen } else { fingerprint(in_force) };
     let file = (config_file, seen, text);
     let (seat, roster) = (Seat::new(sockets, &config.runtime_dir), Roster::default());
     runtime()?.block_on(async {
