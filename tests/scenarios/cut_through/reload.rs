@@ -25,15 +25,15 @@ fn another_data_path_is_that_of_new_connections_and_old_ones_go_on() {
     assert_eq!(scene.paths("cut_through"), 0.0);
     scene.change(|text| text.replace("dataPath: Copy", "dataPath: CutThrough"));
     let mut carried = scene.connect();
-    assert_eq!(scene.paths("cut_through"), 1.0);
+    scene.wait_for_path("cut_through", 1.0);
     exchange(&mut copied);
     scene.change(|text| text.replace("dataPath: CutThrough", "dataPath: Copy"));
     exchange(&mut carried);
     exchange(&mut copied);
     drop(copied);
-    eventually(PATIENCE, "it was copied to the end", || (scene.paths("copy") == 1.0).then_some(())).unwrap();
+    scene.wait_for_path("copy", 1.0);
     drop(scene.connect());
-    eventually(PATIENCE, "new ones are copied", || (scene.paths("copy") == 2.0).then_some(())).unwrap();
+    scene.wait_for_path("copy", 2.0);
     assert_eq!(scene.paths("cut_through"), 0.0);
     exchange(&mut carried);
     drop(carried);
@@ -54,7 +54,7 @@ fn the_first_backend_that_is_not_on_this_host_starts_cut_through() {
     assert_eq!(capabilities(pid), CAP_NET_ADMIN);
     exchange(&mut connection);
     let mut carried = scene.connect();
-    assert_eq!(scene.paths("cut_through"), 1.0);
+    scene.wait_for_path("cut_through", 1.0);
     exchange(&mut carried);
     // From here on changes are applied by the process that runs.
     scene.edit(|text| text.replace(&remote, &local));
@@ -117,6 +117,12 @@ impl Scene {
     /// Connections that took this path, of those that this router has accepted.
     fn paths(&self, path: &str) -> f64 {
         self.network.router.run(|| self.router.metrics()).unwrap().sum(PATHS, &[("path", path)])
+    }
+
+    /// The router counts a switch when the kernel carries the connection already, and a relayed one at its end.
+    fn wait_for_path(&self, path: &str, connections: f64) {
+        let found = eventually(PATIENCE, path, || (self.paths(path) == connections).then_some(()));
+        found.unwrap_or_else(|error| panic!("{error}: {}\n{}", self.paths(path), self.router.log().lines().join("\n")));
     }
 }
 
