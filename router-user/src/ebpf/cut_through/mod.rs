@@ -4,6 +4,7 @@
 
 mod adopt;
 mod attach;
+mod barrier;
 mod collector;
 mod conntrack;
 mod eligibility;

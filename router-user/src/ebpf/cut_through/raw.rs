@@ -154,9 +154,8 @@ pub(super) fn unacknowledged(socket: impl AsFd) -> io::Result<u32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.cast_unsigned()) }
 }
 
-/// Waits until every packet that is being processed now has reached its socket: the kernel takes packets under RCU,
-/// and MEMBARRIER_CMD_GLOBAL waits for a grace period of it (kernel/sched/membarrier.c).
-pub(super) fn wait_for_packets_on_their_way() -> io::Result<()> {
+/// MEMBARRIER_CMD_GLOBAL waits for a grace period of RCU (kernel/sched/membarrier.c).
+pub(super) fn wait_for_grace_period() -> io::Result<()> {
     // SAFETY: the call takes three integers and touches no memory of ours.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -20,12 +20,12 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, warn};
 
 use self::sweep::Doubt;
+use super::barrier::Barrier;
 use super::conntrack::Conntrack;
 use super::flow::{FlowNote, NewFlow, Owner};
 use super::flows::{Adopted, AdoptedEnd, AdoptedFlow, Fate, FlowEnd, FlowOutcome, Place};
 use super::layouts::{OtherLayout, Programs};
 use super::notes::Notes;
-use super::raw;
 use super::record::{Identity, delivered};
 use super::shared::State;
 use super::watch::Watch;
@@ -45,6 +45,7 @@ pub(super) struct Collector {
     /// Flows that were opening lately, their generations, and when to look again.
     opening: VecDeque<(Instant, u32, u32)>,
     next_sweep: Instant,
+    barrier: Barrier,
     conntrack: Conntrack,
     notes: Notes,
     others: Vec<OtherLayout>,
@@ -70,6 +71,7 @@ impl Collector {
             doubtful: VecDeque::new(),
             opening: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
+            barrier: Barrier::new(),
             conntrack: Conntrack::default(),
             notes,
             others,
@@ -220,7 +222,7 @@ impl Collector {
         if places.is_empty() {
             return;
         }
-        wait_for_packets();
+        wait_for_packets(&mut self.barrier);
         let (mut alone, mut heard) = (Vec::new(), Vec::new());
         for place in places {
             let Some(flow) = self.live.get_mut(place) else { continue };
@@ -308,7 +310,7 @@ impl Collector {
         if let Some(opening) = flow.opening.take() {
             // The packet that ended it may be on its way to the backend's socket, as the last acknowledgement of a FIN
             // that our TCP had sent.
-            wait_for_packets();
+            wait_for_packets(&mut self.barrier);
             opening.vanish();
         }
         if matches!(flow.note, FlowNote::Here(_)) {
@@ -355,8 +357,8 @@ impl Collector {
 }
 
 /// Until those that the programs have let pass have reached their sockets.
-fn wait_for_packets() {
-    if let Err(error) = raw::wait_for_packets_on_their_way() {
+fn wait_for_packets(barrier: &mut Barrier) {
+    if let Err(error) = barrier.wait() {
         warn!(%error, "membarrier(2)");
         thread::sleep(Duration::from_millis(50));
     }

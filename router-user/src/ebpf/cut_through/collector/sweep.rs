@@ -13,7 +13,6 @@ use crate::ebpf::cut_through::fallback::Fallback;
 use crate::ebpf::cut_through::flow::{NewFlow, Owner};
 use crate::ebpf::cut_through::flows::{FlowOutcome, Place};
 use crate::ebpf::cut_through::opening::Opening;
-use crate::ebpf::cut_through::raw;
 use crate::ebpf::cut_through::table::field;
 
 impl Collector {
@@ -39,7 +38,7 @@ impl Collector {
     pub(super) fn take_back(&mut self, place: u32, doubt: Doubt) {
         let Some(mut flow) = self.live.remove(&place) else { return };
         self.state.withdraw([(place, &flow.keys)]);
-        let waited = raw::wait_for_packets_on_their_way();
+        let waited = self.barrier.wait();
         let record = self.state.table.read(place);
         let [client, backend] = record.directions;
         let untouched = |opening: &Opening| {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::super::CutThrough;
 use super::super::open::open;
+use super::super::raw;
 use super::super::record::Described;
 use super::super::test_connections::{Connections, HELLO};
 use super::*;
