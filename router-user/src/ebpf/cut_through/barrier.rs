@@ -19,28 +19,29 @@ use super::raw;
 pub(super) struct Barrier {
     /// Tells which processors there are; they come and go. `None`: they are not visited.
     online: Option<File>,
-    last: Option<Instant>,
+    /// Not before this.
+    next: Instant,
 }
 
 impl Barrier {
     pub(super) fn new() -> Self {
         let open = || File::open(ONLINE).inspect_err(|error| debug!(%error, "cut-through: {ONLINE}")).ok();
-        Self { online: may_visit().then(open).flatten(), last: None }
+        Self { online: may_visit().then(open).flatten(), next: Instant::now() }
     }
 
-    /// Returns when that is so. Several at short intervals wait for each other, so that a host with many processors has little
-    /// to do with them.
+    /// Returns when that is so.
     ///
     /// # Errors
     /// Those of membarrier(2), where that was needed.
     pub(super) fn wait(&mut self) -> io::Result<()> {
-        if let Some(last) = self.last {
-            sleep(PACE.saturating_sub(last.elapsed()));
+        sleep(self.next.saturating_duration_since(Instant::now()));
+        match self.online.as_ref().map(visit_all) {
+            Some(Ok(visited)) => {
+                self.next = Instant::now() + PAUSE * visited;
+                Ok(())
+            }
+            Some(Err(_)) | None => raw::wait_for_grace_period(),
         }
-        let visited = self.online.as_ref().is_some_and(|online| visit_all(online).is_ok());
-        let waited = if visited { Ok(()) } else { raw::wait_for_grace_period() };
-        self.last = Some(Instant::now());
-        waited
     }
 }
 
@@ -51,18 +52,18 @@ fn may_visit() -> bool {
     is_one_go && lists.all(|list| !list.contains(|c: char| c.is_ascii_digit()))
 }
 
-/// Fails where there is one that this thread may not run on.
-fn visit_all(online: &File) -> io::Result<()> {
+/// Gives how many there are. Fails where there is one that this thread may not run on.
+fn visit_all(online: &File) -> io::Result<u32> {
     let mut buffer = [0; LONGEST_LIST];
     let length = online.read_at(&mut buffer, 0)?;
     let unknown = || io::Error::from(io::ErrorKind::InvalidData);
     let list = buffer.get(..length).and_then(|list| str::from_utf8(list).ok()).ok_or_else(unknown)?;
     let processors = processors(list).ok_or_else(unknown)?;
     let home = sched_getaffinity(None)?;
-    let visited = processors.into_iter().try_for_each(visit);
+    let visited = processors.iter().try_for_each(|processor| visit(*processor));
     // Fails where a cpuset has changed just now, which has put us where we may be.
     let _ = sched_setaffinity(None, &home);
-    visited
+    visited.map(|()| processors.len() as u32)
 }
 
 /// Returns there.
@@ -82,8 +83,8 @@ fn processors(list: &str) -> Option<Vec<usize>> {
     Some(processors)
 }
 
-/// About as long as a grace period of a host that is not busy.
-const PACE: Duration = Duration::from_millis(10);
+/// For each processor that was visited, so that many of them are not disturbed more often than few.
+const PAUSE: Duration = Duration::from_millis(1);
 /// A list of every other processor of [`CpuSet::MAX_CPU`] is shorter.
 const LONGEST_LIST: usize = 4096;
 /// Documentation/admin-guide/cputopology.rst.
