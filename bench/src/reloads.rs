@@ -1,5 +1,5 @@
-//! Reloads of a router with very many tenants, from the change of the file to the first connection that is served by it,
-//! while other connections come and go. Prints what it measured and judges nothing but failed connections.
+//! Reloads of a router with very many tenants, from the change of the file to the first connection that is served by it, alone
+//! and while other connections come and go. Prints what it measured and judges nothing but failed connections.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -60,18 +60,23 @@ pub fn reloads(options: &ReloadOptions) -> Result<()> {
         options.rounds
     );
     for change in Change::ALL {
-        let (mut times, mut load) = under_load(address, || {
-            (0..options.rounds).map(|_| reload(&router, &mut file, change)).collect::<Result<Vec<_>>>()
-        })?;
+        let mut all = || (0..options.rounds).map(|_| reload(&router, &mut file, change)).collect::<Result<Vec<_>>>();
+        let mut times = all()?;
         println!("  {:<24} {}", change.name(), percentiles(&mut times));
-        println!("  {:<24} {} other connections meanwhile: {}", "", load.times.len(), percentiles(&mut load.times));
+        let (mut times, mut load) = under_load(address, all)?;
+        println!("  {:<24} {} under load", "", percentiles(&mut times));
+        println!("  {:<24} {} for {} other connections meanwhile", "", percentiles(&mut load.times), load.times.len());
         if let Some(error) = load.failed.pop() {
             return Err(error.context(format!("{} other connections failed, such as", load.failed.len() + 1)));
         }
     }
-    let scraping = Instant::now();
-    let page = router.admin_get("/metrics")?.body;
-    println!("A scrape: {:.1} MiB in {:?}", page.len() as f64 / MEBI, scraping.elapsed());
+    // The former process goes before it has written so large a page.
+    let scrape = || {
+        let began = Instant::now();
+        Some((router.admin_get("/metrics").ok()?.body, began.elapsed()))
+    };
+    let (page, took) = eventually(PATIENCE, "the router writes its metrics", scrape)?;
+    println!("A scrape: {:.1} MiB in {took:?}", page.len() as f64 / MEBI);
     for line in page.lines().filter(|line| line.starts_with("sni_router_config_reloads_total")) {
         println!("  {line}");
     }
@@ -156,6 +161,8 @@ fn reload(router: &RouterProcess, file: &mut File, change: Change) -> Result<Dur
     file.change(change);
     let new = router.folder().join("config.edited");
     fs::write(&new, file.text()).context("write the next version")?;
+    // What the one before has left behind is cleared away by then.
+    thread::sleep(REST);
     let began = Instant::now();
     fs::rename(&new, router.config_file()).context("put the next version in its place")?;
     router.signal(Signal::SIGHUP)?;
@@ -164,6 +171,7 @@ fn reload(router: &RouterProcess, file: &mut File, change: Change) -> Result<Dur
         if began.elapsed() > PATIENCE {
             bail!("not reloaded; the log:\n{}", router.log().lines().join("\n"));
         }
+        thread::sleep(PAUSE);
     }
     Ok(began.elapsed())
 }
@@ -217,5 +225,9 @@ fn percentiles(times: &mut [Duration]) -> String {
 }
 
 const MEBI: f64 = 1024.0 * 1024.0;
+/// Before each reload.
+const REST: Duration = Duration::from_secs(1);
+/// Between two looks whether a reload is done, so that looking takes no processor time from it.
+const PAUSE: Duration = Duration::from_millis(5);
 /// The first start of many tenants in a build that is not optimized.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -60,11 +60,22 @@ impl Config {
 
     /// Takes over from `before` every tenant that has not changed, so that the two share it.
     pub fn share_tenants_with(&mut self, before: &Self) {
-        let shared: HashSet<*const Tenant> = before.tenants.iter().map(Arc::as_ptr).collect();
-        let by_name = || before.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant));
-        let known: LazyCell<HashMap<&str, &Arc<Tenant>>, _> = LazyCell::new(|| by_name().collect());
-        for tenant in self.tenants.iter_mut().filter(|tenant| !shared.contains(&Arc::as_ptr(tenant))) {
-            if let Some(same) = known.get(tenant.name.as_str()).filter(|known| ***known == *tenant) {
+        let all = || before.tenants.iter();
+        let shared: LazyCell<HashSet<*const Tenant>, _> = LazyCell::new(|| all().map(Arc::as_ptr).collect());
+        let by_name = || all().map(|tenant| (tenant.name.as_str(), tenant)).collect();
+        let known: LazyCell<HashMap<&str, &Arc<Tenant>>, _> = LazyCell::new(by_name);
+        for (place, tenant) in self.tenants.iter_mut().enumerate() {
+            // Most often it is where it was.
+            let there = before.tenants.get(place).filter(|known| known.name == tenant.name);
+            let is_shared = match there {
+                Some(known) => Arc::ptr_eq(known, tenant),
+                None => shared.contains(&Arc::as_ptr(tenant)),
+            };
+            if is_shared {
+                continue;
+            }
+            let same = there.or_else(|| known.get(tenant.name.as_str()).copied());
+            if let Some(same) = same.filter(|known| ***known == **tenant) {
                 *tenant = Arc::clone(same);
             }
         }

@@ -9,7 +9,7 @@ use crate::error::Position;
 
 /// The same tree as the parser of all of YAML gives, less the positions.
 pub(super) fn parse(text: &str) -> Option<Node<'_>> {
-    let mut reader = Reader { bytes: text.as_bytes(), at: 0, line: 0, left: MOST_NODES };
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, line: 0, left: MOST_NODES };
     let column = reader.next_content()??;
     let node = reader.group(column, 0)?;
     (column == 0 && reader.next_content()?.is_none()).then_some(node)
@@ -19,6 +19,7 @@ pub(super) fn parse(text: &str) -> Option<Node<'_>> {
 mod tests;
 
 struct Reader<'t> {
+    text: &'t str,
     bytes: &'t [u8],
     at: usize,
     /// Where the line begins.
@@ -140,7 +141,7 @@ impl<'t> Reader<'t> {
         let length = rest.iter().take(LONGEST_KEY).position(|byte| !byte.is_ascii_alphanumeric())?;
         let is_name = rest[0].is_ascii_alphabetic() && rest[length] == b':';
         let is_end = matches!(rest.get(length + 1), Some(b' ' | b'\n'));
-        (is_name && is_end).then(|| str::from_utf8(&rest[..length]).ok()).flatten()
+        if is_name && is_end { self.ahead(0, length) } else { None }
     }
 
     fn is_item(&self) -> bool {
@@ -208,7 +209,7 @@ impl<'t> Reader<'t> {
         let length = rest.iter().position(|byte| *byte == mark || !matches!(byte, b' '..=b'~') || *byte == b'\\')?;
         // Two marks in a row are one that belongs to the text; behind a quoted text in a flow a colon may make it a key.
         let is_whole = rest[length] == mark && !matches!(rest.get(length + 1), Some(b'\'' | b'"' | b':'));
-        let text = is_whole.then(|| str::from_utf8(&rest[..length]).ok())??;
+        let text = is_whole.then(|| self.ahead(1, length))??;
         self.at += length + 2;
         self.node(Value::Text(Cow::Borrowed(text)))
     }
@@ -218,7 +219,7 @@ impl<'t> Reader<'t> {
         let is_word =
             |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'-' | b'_' | b'@' | b':');
         let length = rest.iter().position(|byte| !is_word(byte)).unwrap_or(rest.len());
-        let word = str::from_utf8(&rest[..length]).ok()?;
+        let word = self.ahead(0, length)?;
         let is_whole = matches!(rest.get(length), None | Some(b' ' | b'\n' | b',' | b']' | b'}'));
         let first = *rest.first()?;
         // A colon at the end belongs to a key; what begins with a digit may be a number in some way of writing it.
@@ -239,6 +240,11 @@ impl<'t> Reader<'t> {
         Some(Node { position: Position::START, value })
     }
 
+    /// So many bytes, `skipped` bytes from here.
+    fn ahead(&self, skipped: usize, length: usize) -> Option<&'t str> {
+        self.text.get(self.at + skipped..)?.get(..length)
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -252,7 +258,7 @@ impl<'t> Reader<'t> {
     fn skip_comment(&mut self) -> Option<()> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-        let comment = str::from_utf8(&rest[..length]).ok()?;
+        let comment = self.ahead(0, length)?;
         // Of the characters that a text may have (YAML 1.2, section 5.1) those that no version takes for a line's end.
         let is_plain = |c| matches!(c, ' '..='~' | '\u{a1}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}');
         comment.chars().all(is_plain).then_some(())?;
@@ -268,7 +274,7 @@ fn number_or_measure(word: &str) -> Option<Value<'_>> {
     let is_number = digits <= LONGEST_NUMBER && (digits == 1 || !number.starts_with('0'));
     match unit.as_bytes() {
         // An IPv4 address, with a port or a prefix: numbers have one dot.
-        [b'.', ..] if unit.matches('.').count() > 1 => Some(Value::Text(Cow::Borrowed(word))),
+        [b'.', ..] if unit.bytes().filter(|byte| *byte == b'.').count() > 1 => Some(Value::Text(Cow::Borrowed(word))),
         [] if is_number => number.parse().ok().map(Value::Integer),
         [b's' | b'm' | b'h' | b'd' | b'K' | b'M' | b'G', rest @ ..] if rest.iter().all(u8::is_ascii_alphabetic) => {
             Some(Value::Text(Cow::Borrowed(word)))

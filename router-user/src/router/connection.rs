@@ -163,7 +163,7 @@ async fn walk(worker: &Worker, mut listening: Listening, unread: Unread) -> Opti
             return refuse(worker, stream, record, Rejection::of_refusal(refusal), reason).await;
         }
     };
-    let destination = Rc::clone(&listening.site.destinations[tenant]);
+    let destination = listening.site.destination(tenant);
     // A connection that lives long does not keep a whole configuration with it.
     drop(listening);
     record.tenant(&destination.tenant.settings);

@@ -1,6 +1,7 @@
 //! What a configuration makes of connections, and what is kept about its tenants and listeners. A policy never changes:
 //! a reload makes the next one, which takes over everything that stays.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use ::connection::{Backends, Limits};
@@ -64,12 +65,15 @@ impl Policy {
     /// The policy of the next configuration. From here on the bounds of connections are the new ones. Needs a runtime.
     pub fn succeed(&self, mut config: Config) -> Self {
         config.share_tenants_with(&self.config);
-        let known: HashMap<_, _> = self.tenants.iter().map(|tenant| (tenant.settings.name.as_str(), tenant)).collect();
+        let by_name = || self.tenants.iter().map(|tenant| (tenant.settings.name.as_str(), tenant)).collect();
+        let known: LazyCell<HashMap<_, _>, _> = LazyCell::new(by_name);
         let (before, after) = (self.config.terminator_settings(), config.terminator_settings());
         let workers = self.tenants.first().map_or(0, |tenant| tenant.counters.len());
-        let tenants = config.tenants.iter().map(|tenant| {
+        let tenants = config.tenants.iter().enumerate().map(|(place, tenant)| {
             let name = tenant.name.as_str();
-            match known.get(name) {
+            // Most often it is where it was.
+            let there = self.tenants.get(place).filter(|known| known.settings.name == name);
+            match there.or_else(|| known.get(name).copied()) {
                 None => Arc::new(TenantState::new(tenant, workers, &self.names)),
                 // A terminator that is replaced is connected to anew.
                 Some(same) if Arc::ptr_eq(&same.settings, tenant) && before.get(name) == after.get(name) => {
@@ -95,6 +99,11 @@ impl Policy {
         });
         let (permits, sources) = (permits.collect(), sources.collect());
         Self { routing: Routing::new(&config), permits, sources, tenants, names, config }
+    }
+
+    /// The tenants of mode Terminate, and their places.
+    pub(super) fn terminated(&self) -> impl Iterator<Item = (usize, &Arc<TenantState>)> {
+        self.tenants.iter().enumerate().filter(|(_, tenant)| tenant.backends.is_none())
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use config::{Listener, Mode, PerSource, Startup};
+use hashbrown::HashMap;
 
 use super::peek::Peeker;
 use super::permits::Permits;
@@ -18,10 +19,11 @@ use crate::metrics::TenantCounters;
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) policy: Arc<Policy>,
+    worker: usize,
     /// One per listener, in the order of the configuration.
     peekers: Vec<Rc<Peeker>>,
-    /// One per tenant, in the order of the configuration.
-    pub(super) destinations: Vec<Rc<Destination>>,
+    /// By the places of their tenants in the configuration.
+    terminators: HashMap<usize, Rc<TerminatorLink>>,
 }
 
 /// A tenant as a worker uses it.
@@ -31,7 +33,7 @@ pub(super) struct Destination {
     /// This worker's.
     pub(super) counters: Arc<TenantCounters>,
     /// `None` under Passthrough.
-    pub(super) terminator: Option<TerminatorLink>,
+    pub(super) terminator: Option<Rc<TerminatorLink>>,
 }
 
 impl Site {
@@ -48,38 +50,41 @@ impl Site {
                 None => Rc::new(Peeker::new(listener.client_hello.max_bytes, config.access_log.is_some())),
             }
         });
-        let known = before.into_iter().flat_map(|before| &before.destinations);
-        let known: hashbrown::HashMap<_, _> = known.map(|known| (Arc::as_ptr(&known.tenant), known)).collect();
-        let destinations = policy.tenants.iter().map(|tenant| match known.get(&Arc::as_ptr(tenant)) {
-            Some(same) => Rc::clone(same),
-            None => Rc::new(Destination::new(Arc::clone(tenant), worker, &policy)),
+        let state = |site: &Self, place: usize| Arc::as_ptr(&site.policy.tenants[place]);
+        let known = before.into_iter().flat_map(|before| {
+            before.terminators.iter().map(move |(place, terminator)| (state(before, *place), terminator))
         });
-        Self { peekers: peekers.collect(), destinations: destinations.collect(), policy }
+        let known: HashMap<_, _> = known.collect();
+        let terminators = policy.terminated().filter_map(|(place, tenant)| {
+            let known = known.get(&Arc::as_ptr(tenant)).map(|same| Rc::clone(same));
+            Some((place, known.or_else(|| terminator(tenant, worker, &policy).map(Rc::new))?))
+        });
+        Self { worker, peekers: peekers.collect(), terminators: terminators.collect(), policy }
     }
 
     fn listener(&self, name: &str) -> Option<usize> {
         self.policy.config.listeners.iter().position(|listener| listener.name == name)
     }
+
+    /// The tenant at this place in the configuration.
+    pub(super) fn destination(&self, place: usize) -> Destination {
+        let tenant = Arc::clone(&self.policy.tenants[place]);
+        let counters = Arc::clone(&tenant.counters[self.worker]);
+        Destination { tenant, counters, terminator: self.terminators.get(&place).cloned() }
+    }
 }
 
-impl Destination {
-    fn new(tenant: Arc<TenantState>, worker: usize, policy: &Policy) -> Self {
-        let config = &policy.config;
-        let terminator = match &tenant.settings.mode {
-            Mode::Passthrough => None,
-            Mode::Terminate(terminate) => {
-                let name = &tenant.settings.name;
-                let demand = match terminate.startup {
-                    Startup::Always => None,
-                    Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
-                };
-                let waits = Arc::clone(&tenant.counters[worker].handoff_waits);
-                let (names, settings) = (Arc::clone(&policy.names), Arc::clone(&tenant.settings));
-                Some(TerminatorLink::new(config.handoff_socket(name), demand, waits, names, settings))
-            }
-        };
-        Self { counters: Arc::clone(&tenant.counters[worker]), tenant, terminator }
-    }
+/// `None` under Passthrough.
+fn terminator(tenant: &TenantState, worker: usize, policy: &Policy) -> Option<TerminatorLink> {
+    let Mode::Terminate(terminate) = &tenant.settings.mode else { return None };
+    let (config, name) = (&policy.config, &tenant.settings.name);
+    let demand = match terminate.startup {
+        Startup::Always => None,
+        Startup::OnDemand { .. } => Some(Asking::new(demand_socket(&config.runtime_dir), name)),
+    };
+    let waits = Arc::clone(&tenant.counters[worker].handoff_waits);
+    let (names, settings) = (Arc::clone(&policy.names), Arc::clone(&tenant.settings));
+    Some(TerminatorLink::new(config.handoff_socket(name), demand, waits, names, settings))
 }
 
 /// A listener in the site that it was last part of.

@@ -15,7 +15,6 @@ use super::lazy_stream::LazyStream;
 use super::outcome::{ConnectionOutcome, Mode};
 use super::peek::Hello;
 use super::site::Destination;
-use super::terminator_link::TerminatorLink;
 use super::transparent;
 
 /// Hands the connection over. A terminator that cannot be reached within [`TERMINATOR_PATIENCE`] costs the client an
@@ -30,7 +29,7 @@ pub(super) async fn serve(
     interruption: impl Future<Output = ()>,
 ) -> Option<LazyStream> {
     let decided = Instant::now();
-    let is_on_demand = destination.terminator.as_ref().is_some_and(TerminatorLink::is_on_demand);
+    let is_on_demand = destination.terminator.as_ref().is_some_and(|terminator| terminator.is_on_demand());
     let patience = if is_on_demand { ON_DEMAND_PATIENCE } else { TERMINATOR_PATIENCE };
     let deadline = arrival.deadline.min(decided + patience);
     let source = match destination.tenant.settings.client_address {
